@@ -1,0 +1,44 @@
+//! Commands about accounts.
+
+use serde::{Deserialize, Serialize};
+
+use crate::codec::DecodeError;
+
+/// Characters of a name, at most: a DNS label's worth.
+pub const NAME_MAX: usize = 63;
+
+/// Opens an account for the key that signs. The account's id is the command's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenAccount {
+    /// Unique name of the account: a DNS label in lower case.
+    pub name: String,
+}
+
+impl OpenAccount {
+    pub(crate) fn check(&self) -> Result<(), DecodeError> {
+        check_label(&self.name)
+    }
+}
+
+/// Whether `name` is a DNS label in lower case (RFC 1123): letters, digits and hyphens, no hyphen at either
+/// end, 1 to 63 characters. What has a place in a domain name is called by such a label.
+pub fn check_label(name: &str) -> Result<(), DecodeError> {
+    let fits = !name.is_empty()
+        && name.len() <= NAME_MAX
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    if fits {
+        Ok(())
+    } else {
+        Err(DecodeError::Meaningless("a name that is not 1 to 63 of a-z, 0-9 and inner hyphens"))
+    }
+}
+
+/// Whether `text` has at most `max` bytes.
+pub(crate) fn check_length(text: &str, max: usize, what: &'static str) -> Result<(), DecodeError> {
+    if text.len() > max {
+        return Err(DecodeError::TooLarge { what, size: text.len() as u64, max: max as u64 });
+    }
+    Ok(())
+}

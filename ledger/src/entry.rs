@@ -1,0 +1,106 @@
+//! What an op carries: `{kind, version, length, bytes}`, so that a node that does not know a kind can
+//! still keep and relay it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::codec::{DecodeError, Reader, Writer};
+
+/// Bytes of one entry's content, at most.
+pub const ENTRY_BYTES_MAX: usize = 32 * 1024;
+
+/// A framed entry. What its bytes mean is for [`crate::command`] and [`crate::report`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// What the bytes are: below 0x100 a command's body, 0x100 and above a node's report.
+    pub kind: u16,
+    /// A new field is a new version of its kind.
+    pub version: u8,
+    /// The canonical content.
+    pub bytes: Vec<u8>,
+}
+
+impl Entry {
+    /// Appends the frame.
+    pub fn write(&self, writer: &mut Writer) {
+        writer.varint(u64::from(self.kind)).varint(u64::from(self.version)).sized(&self.bytes);
+    }
+
+    /// Reads a frame.
+    pub fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            kind: reader.varint(u64::from(u16::MAX), "an entry's kind")? as u16,
+            version: reader.varint(u64::from(u8::MAX), "an entry's version")? as u8,
+            bytes: reader.sized(ENTRY_BYTES_MAX, "an entry's content")?.to_vec(),
+        })
+    }
+}
+
+/// The entry is of a kind or version that this build does not know, or its content is not of its kind.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EntryError {
+    /// No such kind here.
+    #[error("kind {kind} version {version} is not known to this build")]
+    Unknown {
+        /// The kind.
+        kind: u16,
+        /// The version.
+        version: u8,
+    },
+    /// The content does not decode, or breaks a bound.
+    #[error("the content of kind {kind}: {source}")]
+    Content {
+        /// The kind.
+        kind: u16,
+        /// What is wrong.
+        source: DecodeError,
+    },
+}
+
+/// Declares an enum of bodies: a variant, its content type, its kind and version. One list makes the
+/// encoder, the decoder and the names agree.
+macro_rules! bodies {
+    ($(#[$doc:meta])* $vis:vis enum $name:ident { $($(#[$vdoc:meta])* $variant:ident($content:ty) = $kind:literal v $version:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        $vis enum $name { $($(#[$vdoc])* $variant($content),)* }
+
+        impl $name {
+            /// Its kind's name, as people see it in `form ops log`.
+            pub fn name(&self) -> &'static str {
+                match self { $($name::$variant(_) => stringify!($variant),)* }
+            }
+
+            /// Framed for an op.
+            pub fn to_entry(&self) -> $crate::entry::Entry {
+                match self { $($name::$variant(content) => $crate::entry::Entry {
+                    kind: $kind, version: $version, bytes: $crate::codec::encode(content),
+                },)* }
+            }
+
+            /// The content as JSON-ready values, for people.
+            pub fn describe<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                match self { $($name::$variant(content) => serde::Serialize::serialize(content, serializer),)* }
+            }
+
+            /// Reads an entry, and checks the bounds of its content.
+            pub fn from_entry(entry: &$crate::entry::Entry) -> Result<Self, $crate::entry::EntryError> {
+                let content = |source| $crate::entry::EntryError::Content { kind: entry.kind, source };
+                match (entry.kind, entry.version) {
+                    $(($kind, $version) => {
+                        let value: $content = $crate::codec::decode(
+                            &entry.bytes, $crate::entry::ENTRY_BYTES_MAX, stringify!($variant),
+                        ).map_err(content)?;
+                        value.check().map_err(content)?;
+                        Ok($name::$variant(value))
+                    })*
+                    (kind, version) => Err($crate::entry::EntryError::Unknown { kind, version }),
+                }
+            }
+        }
+
+        $(impl From<$content> for $name {
+            fn from(content: $content) -> Self { $name::$variant(content) }
+        })*
+    };
+}
+pub(crate) use bodies;

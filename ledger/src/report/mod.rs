@@ -1,0 +1,42 @@
+//! What nodes tell: entries that an op carries besides commands, a file for each area.
+
+pub mod images;
+pub mod instances;
+pub mod nodes;
+
+use crate::entry::bodies;
+
+bodies! {
+    /// A node's own entry.
+    pub enum Report {
+        /// Carries a signed command into the log.
+        Carry(Carry) = 0x100 v 1,
+        /// Opens a chain.
+        OpenChain(nodes::OpenChain) = 0x101 v 1,
+        /// Tells what the node is and where.
+        AnnounceNode(nodes::AnnounceNode) = 0x102 v 1,
+        /// An image was built.
+        ImageBuilt(images::ImageBuilt) = 0x103 v 1,
+        /// An image could not be built.
+        ImageFailed(images::ImageFailed) = 0x104 v 1,
+        /// An instance is placed on a node.
+        PlaceInstance(instances::PlaceInstance) = 0x105 v 1,
+        /// An instance cannot be placed.
+        CannotPlace(instances::CannotPlace) = 0x106 v 1,
+        /// What became of an instance on the node that holds it.
+        InstanceChanged(instances::InstanceChanged) = 0x107 v 1,
+    }
+}
+
+/// A signed command, verbatim.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Carry {
+    /// See [`crate::command`].
+    pub command: Vec<u8>,
+}
+
+impl Carry {
+    pub(crate) fn check(&self) -> Result<(), crate::codec::DecodeError> {
+        Ok(())
+    }
+}
