@@ -1,0 +1,101 @@
+//! What is: what this node sees of itself and of the others. Not in the log; gone when the process ends.
+
+use std::collections::BTreeMap;
+
+use ledger::id::{BuildId, Digest, InstanceId, NodeId};
+use ledger::report::nodes::Capacity;
+use serde::{Deserialize, Serialize};
+
+/// A presence older than this is no sign of life any more.
+pub const PRESENCE_TTL_MS: u64 = 6_000;
+
+/// Instances that a presence may list.
+pub const PRESENCE_INSTANCES_MAX: usize = 4096;
+
+/// Images that a presence may list: the newest first.
+pub const PRESENCE_IMAGES_MAX: usize = 256;
+
+/// What a node says of itself every second or two. Signed by it and passed on by others; the latest
+/// (time, seq) counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Presence {
+    /// Who.
+    pub node: NodeId,
+    /// Which start of its process.
+    pub incarnation: u64,
+    /// When it was said, by the node's own clock, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// Grows with each presence of an incarnation.
+    pub seq: u64,
+    /// What its machines take now.
+    pub used: Capacity,
+    /// The instances that it holds, and how they are.
+    pub instances: Vec<HeldInstance>,
+    /// Images that it can give.
+    pub images: Vec<Digest>,
+}
+
+/// An instance as its holder sees it now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldInstance {
+    /// Which.
+    pub instance: InstanceId,
+    /// The generation that runs.
+    pub generation: u64,
+    /// Its health check holds.
+    pub healthy: bool,
+}
+
+/// What this node sees.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// The newest presence of each node, this one included, with the time of its arrival by this node's
+    /// clock.
+    pub presences: BTreeMap<NodeId, Seen>,
+    /// Machines on this host.
+    pub machines: BTreeMap<InstanceId, HeldMachine>,
+    /// Images complete on this host.
+    pub images: BTreeMap<Digest, HeldImage>,
+    /// Builds that run here now.
+    pub building: BTreeMap<BuildId, ()>,
+    /// Images and contexts that are being fetched to here now.
+    pub fetching: BTreeMap<Digest, ()>,
+}
+
+/// A presence and when it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// What it says.
+    pub presence: Presence,
+    /// When it arrived here, by this node's clock.
+    pub arrived_ms: u64,
+}
+
+/// A machine on this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldMachine {
+    /// What it was last started from; none when the hand only knows that it is there.
+    pub spec: Option<vmm::spec::MachineSpec>,
+    /// Generation that it was last started for.
+    pub generation: u64,
+    /// Which start in that generation, from 1.
+    pub start: u32,
+    /// How it is.
+    pub state: vmm::machine::MachineState,
+}
+
+/// An image on this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldImage {
+    /// The disk.
+    pub path: std::path::PathBuf,
+    /// What runs in it.
+    pub workload: vmm::spec::Workload,
+}
+
+impl Observed {
+    /// Whether a node has shown itself within [`PRESENCE_TTL_MS`].
+    pub fn is_live(&self, node: NodeId, now_ms: u64) -> bool {
+        self.presences.get(&node).is_some_and(|seen| now_ms.saturating_sub(seen.arrived_ms) <= PRESENCE_TTL_MS)
+    }
+}
