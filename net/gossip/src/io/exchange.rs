@@ -20,6 +20,7 @@ use crate::counters::count;
 use crate::event::Event;
 use crate::io::handle::{Command, Kept};
 use crate::io::peer::{Peer, SessionHandle};
+use crate::io::reason::reason;
 use crate::io::resolve;
 use crate::io::serve::Serve;
 use crate::io::session::{End, Session};
@@ -627,16 +628,4 @@ impl Exchange {
         }
         self.end_session(peer_id, None);
     }
-}
-
-/// The whole story of a failed dial in one line: libp2p's own text says only that it failed.
-fn reason(error: &libp2p::swarm::DialError) -> String {
-    let mut text = error.to_string().replace('\n', " ");
-    let mut source = std::error::Error::source(error);
-    while let Some(inner) = source {
-        text.push_str(": ");
-        text.push_str(&inner.to_string().replace('\n', " "));
-        source = inner.source();
-    }
-    text
 }

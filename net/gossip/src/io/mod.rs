@@ -3,6 +3,7 @@
 pub(crate) mod exchange;
 pub(crate) mod handle;
 pub(crate) mod peer;
+pub(crate) mod reason;
 pub(crate) mod resolve;
 pub(crate) mod serve;
 pub(crate) mod session;

@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::event::Event;
 use crate::io::exchange::Exchange;
 use crate::io::handle::Handle;
+use crate::io::reason::reason;
 use crate::io::shared::{Bounds, Shared};
 use crate::io::streams;
 use crate::protocol::{self, Names};
@@ -156,11 +157,11 @@ async fn listen(swarm: &mut Swarm<Behaviour>, addresses: &[String]) -> Result<Ve
                 .parse()
                 .map_err(|error: libp2p::multiaddr::Error| StartError::Address {
                     address: address.clone(),
-                    reason: error.to_string(),
+                    reason: reason(&error),
                 })?;
         let listener = swarm.listen_on(parsed).map_err(|error| StartError::Listen {
             address: address.clone(),
-            reason: error.to_string(),
+            reason: reason(&error),
         })?;
         waiting.insert(listener);
     }
@@ -180,7 +181,7 @@ async fn listen(swarm: &mut Swarm<Behaviour>, addresses: &[String]) -> Result<Ve
                     reason: Err(error), ..
                 }
                 | SwarmEvent::ListenerError { error, .. } => {
-                    return Err(failed(error.to_string()));
+                    return Err(failed(reason(&error)));
                 }
                 _ => {}
             }
