@@ -3,7 +3,13 @@
 use ledger::clock::Hlc;
 use ledger::command::images::BuildImage;
 use ledger::id::{AccountId, BuildId, Digest, NodeId};
+use ledger::report::images::{ImageBuilt, ImageFailed};
 use serde::{Deserialize, Serialize};
+
+use crate::commands::Asked;
+use crate::entries::Told;
+use crate::outcome::Void;
+use crate::undo::{Builds, Writer};
 
 /// A build of an image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,4 +53,65 @@ pub enum BuildState {
         /// When that was said.
         at: Hlc,
     },
+}
+
+/// Asks for an image. A context that no member holds can never be built from.
+pub(crate) fn build(
+    writer: &mut Writer<'_>,
+    asked: &Asked,
+    owner: AccountId,
+    ask: &BuildImage,
+) -> Result<(), Void> {
+    if !writer.nodes.contains_key(&ask.held_by) {
+        return Err(Void::NotFound(format!("node: {}", ask.held_by)));
+    }
+    let id = BuildId::from(asked.command);
+    let build = Build {
+        id,
+        owner,
+        request: ask.clone(),
+        asked: asked.at,
+        state: BuildState::Asked,
+    };
+    writer.put::<Builds>(id, build);
+    Ok(())
+}
+
+/// A node has built an image.
+pub(crate) fn built(writer: &mut Writer<'_>, told: &Told, report: &ImageBuilt) -> Result<(), Void> {
+    let state = BuildState::Built {
+        image: report.image,
+        bytes: report.bytes,
+        took_ms: report.took_ms,
+        by: told.node,
+        at: told.at,
+    };
+    end(writer, report.build, state)
+}
+
+/// A node says that an image cannot be built.
+pub(crate) fn failed(writer: &mut Writer<'_>, told: &Told, report: &ImageFailed) -> Result<(), Void> {
+    let state = BuildState::Failed {
+        reason: report.reason.clone(),
+        by: told.node,
+        at: told.at,
+    };
+    end(writer, report.build, state)
+}
+
+/// The first report counts, whatever it says.
+fn end(writer: &mut Writer<'_>, id: BuildId, state: BuildState) -> Result<(), Void> {
+    let build = writer
+        .builds
+        .get(&id)
+        .ok_or_else(|| Void::NotFound(format!("build: {id}")))?;
+    if build.state != BuildState::Asked {
+        return Err(Void::AlreadyReported);
+    }
+    let ended = Build {
+        state,
+        ..build.clone()
+    };
+    writer.put::<Builds>(id, ended);
+    Ok(())
 }
