@@ -11,6 +11,8 @@
 //! Modules in reading order: [`config`], [`event`], [`protocol`] (names and bounds of the wire), [`redial`]
 //! (when to try again: pure), [`counters`], and `io/` (everything with effects).
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 pub mod config;
 pub mod counters;
 pub mod event;

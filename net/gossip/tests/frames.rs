@@ -1,5 +1,7 @@
 //! Frames: in order, bounded, each peer up once.
 
+#![allow(clippy::unwrap_used)]
+
 mod nodes;
 
 use net_gossip::Event;

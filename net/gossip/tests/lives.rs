@@ -1,5 +1,7 @@
 //! Lives of peers: gone, back, restarted without a word.
 
+#![allow(clippy::unwrap_used)]
+
 mod nodes;
 
 use std::time::{Duration, Instant};

@@ -1,5 +1,7 @@
 //! Requests: answered, refused, bounded, timed.
 
+#![allow(clippy::unwrap_used)]
+
 mod nodes;
 
 use std::time::Duration;

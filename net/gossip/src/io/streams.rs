@@ -287,16 +287,14 @@ impl ConnectionHandler for Handler {
 
     fn on_connection_event(&mut self, event: ConnectionEvent<Take, Take, (), u64>) {
         match event {
+            // At the bound the substream is dropped, which resets it at the other end.
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
                 protocol: (stream, name),
                 ..
-            }) => {
-                // At the bound the substream is dropped, which resets it at the other end.
-                if self.inbound_waiting < INBOUND_WAITING_MAX {
-                    self.inbound_waiting += 1;
-                    let kind = self.protocols.kind(&name);
-                    self.events.push_back(HandlerEvent::Inbound { kind, stream });
-                }
+            }) if self.inbound_waiting < INBOUND_WAITING_MAX => {
+                self.inbound_waiting += 1;
+                let kind = self.protocols.kind(&name);
+                self.events.push_back(HandlerEvent::Inbound { kind, stream });
             }
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
                 protocol: (stream, _),

@@ -1,7 +1,7 @@
 //! Nodes on loopback for the tests of this folder: started with a seed, listened to with a time limit.
 
 // Each test binary uses its own part of this.
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub)]
 
 use std::collections::VecDeque;
 use std::time::Duration;
