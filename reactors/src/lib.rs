@@ -6,4 +6,10 @@
 //! nodes for a thing without anyone deciding; then one file for each concern.
 
 pub mod action;
+pub mod decide;
+pub mod me;
 pub mod observed;
+pub mod pace;
+pub mod placement;
+pub mod presence;
+pub mod sight;

@@ -1,6 +1,6 @@
 //! What is: what this node sees of itself and of the others. Not in the log; gone when the process ends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ledger::id::{BuildId, Digest, InstanceId, NodeId};
 use ledger::report::nodes::Capacity;
@@ -60,6 +60,14 @@ pub struct Observed {
     pub building: BTreeMap<BuildId, ()>,
     /// Images and contexts that are being fetched to here now.
     pub fetching: BTreeMap<Digest, ()>,
+    /// Contexts of builds complete on this host.
+    pub contexts: BTreeSet<Digest>,
+    /// The hands have said what machines, images and contexts this host holds. Until then nothing is decided
+    /// about them: an absent answer is not an empty one.
+    pub host_known: bool,
+    /// Since its start this node has taken in all that some other member held, or it has no other to ask.
+    /// Until then what the log says may be long over.
+    pub synced: bool,
 }
 
 /// A presence and when it came.
@@ -78,10 +86,25 @@ pub struct HeldMachine {
     pub spec: Option<vmm::spec::MachineSpec>,
     /// Generation that it was last started for.
     pub generation: u64,
-    /// Which start in that generation, from 1.
+    /// Which start in that generation, from 1; 0 when this process found the machine and cannot tell.
     pub start: u32,
     /// How it is.
     pub state: vmm::machine::MachineState,
+    /// Once it has ended: what this process knows of how it came to that. Of no meaning while it is alive.
+    pub ending: Ending,
+}
+
+/// What this process knows of how a machine came to its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ending {
+    /// It ended under the eyes of this process, which had not asked it to. Set at each start.
+    #[default]
+    ByItself,
+    /// It ended after this process had asked it to. Set with each [`crate::action::Action::Stop`].
+    Asked,
+    /// This process never saw it alive: it ended with its host, or while nobody watched. Set when a hand
+    /// first tells of a machine and it is not alive.
+    Found,
 }
 
 /// An image on this host.
