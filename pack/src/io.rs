@@ -2,3 +2,5 @@
 //!
 //! Nothing here is asynchronous; a caller with a reactor runs it on a blocking thread.
 
+pub mod context;
+pub mod store;

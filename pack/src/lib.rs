@@ -15,6 +15,7 @@
 
 pub mod ext4;
 pub mod formfile;
+pub mod formignore;
 pub mod image;
 pub mod plan;
 
