@@ -47,7 +47,11 @@ pub fn decode<T: Serialize + DeserializeOwned>(
     what: &'static str,
 ) -> Result<T, DecodeError> {
     if bytes.len() > max {
-        return Err(DecodeError::TooLarge { what, size: bytes.len() as u64, max: max as u64 });
+        return Err(DecodeError::TooLarge {
+            what,
+            size: bytes.len() as u64,
+            max: max as u64,
+        });
     }
     let (value, rest) = postcard::take_from_bytes::<T>(bytes).map_err(|error| match error {
         postcard::Error::DeserializeUnexpectedEnd => DecodeError::Truncated(what),
@@ -120,7 +124,10 @@ impl<'a> Reader<'a> {
 
     /// `count` bytes as they are.
     pub fn raw(&mut self, count: usize, what: &'static str) -> Result<&'a [u8], DecodeError> {
-        let (head, rest) = self.rest.split_at_checked(count).ok_or(DecodeError::Truncated(what))?;
+        let (head, rest) = self
+            .rest
+            .split_at_checked(count)
+            .ok_or(DecodeError::Truncated(what))?;
         self.rest = rest;
         Ok(head)
     }
@@ -146,7 +153,11 @@ impl<'a> Reader<'a> {
                     return Err(DecodeError::NotCanonical(what));
                 }
                 if value > max {
-                    return Err(DecodeError::TooLarge { what, size: value, max });
+                    return Err(DecodeError::TooLarge {
+                        what,
+                        size: value,
+                        max,
+                    });
                 }
                 return Ok(value);
             }
@@ -162,7 +173,11 @@ impl<'a> Reader<'a> {
 
     /// Nothing may follow.
     pub fn end(self) -> Result<(), DecodeError> {
-        if self.rest.is_empty() { Ok(()) } else { Err(DecodeError::Trailing(self.rest.len())) }
+        if self.rest.is_empty() {
+            Ok(())
+        } else {
+            Err(DecodeError::Trailing(self.rest.len()))
+        }
     }
 }
 
@@ -174,7 +189,10 @@ mod tests {
 
     #[test]
     fn a_padded_number_is_refused() {
-        assert_eq!(Reader::new(&[0x80, 0x00]).varint(9, "n"), Err(DecodeError::NotCanonical("n")));
+        assert_eq!(
+            Reader::new(&[0x80, 0x00]).varint(9, "n"),
+            Err(DecodeError::NotCanonical("n"))
+        );
         assert_eq!(
             Reader::new(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02]).varint(u64::MAX, "n"),
             Err(DecodeError::NotCanonical("n"))
@@ -184,8 +202,14 @@ mod tests {
     #[test]
     fn postcard_with_a_tail_or_padding_is_refused() {
         assert_eq!(decode::<u32>(&[5, 0], 9, "n"), Err(DecodeError::Trailing(1)));
-        assert_eq!(decode::<u32>(&[0x85, 0x00], 9, "n"), Err(DecodeError::NotCanonical("n")));
-        assert!(matches!(decode::<u32>(&[5; 10], 9, "n"), Err(DecodeError::TooLarge { .. })));
+        assert_eq!(
+            decode::<u32>(&[0x85, 0x00], 9, "n"),
+            Err(DecodeError::NotCanonical("n"))
+        );
+        assert!(matches!(
+            decode::<u32>(&[5; 10], 9, "n"),
+            Err(DecodeError::TooLarge { .. })
+        ));
     }
 
     proptest! {

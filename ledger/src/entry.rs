@@ -22,7 +22,10 @@ pub struct Entry {
 impl Entry {
     /// Appends the frame.
     pub fn write(&self, writer: &mut Writer) {
-        writer.varint(u64::from(self.kind)).varint(u64::from(self.version)).sized(&self.bytes);
+        writer
+            .varint(u64::from(self.kind))
+            .varint(u64::from(self.version))
+            .sized(&self.bytes);
     }
 
     /// Reads a frame.
@@ -32,6 +35,22 @@ impl Entry {
             version: reader.varint(u64::from(u8::MAX), "an entry's version")? as u8,
             bytes: reader.sized(ENTRY_BYTES_MAX, "an entry's content")?.to_vec(),
         })
+    }
+}
+
+/// Kind of [`crate::report::Carry`].
+pub(crate) const CARRY: u16 = 0x100;
+
+impl Entry {
+    /// Whether it carries a signed command.
+    pub fn is_carry(&self) -> bool {
+        (self.kind, self.version) == (CARRY, 1)
+    }
+
+    /// The bytes of the command that it carries.
+    pub(crate) fn carried(&self) -> Result<Vec<u8>, DecodeError> {
+        let carry: crate::report::Carry = crate::codec::decode(&self.bytes, ENTRY_BYTES_MAX, "Carry")?;
+        Ok(carry.command)
     }
 }
 

@@ -96,7 +96,11 @@ impl Invitation {
         let mut bytes = codec::encode(&self);
         let signature = secret.sign(&Self::digest(&bytes));
         bytes.extend_from_slice(&signature.0);
-        SignedInvitation { invitation: self, bytes, signature }
+        SignedInvitation {
+            invitation: self,
+            bytes,
+            signature,
+        }
     }
 }
 
@@ -108,16 +112,27 @@ impl SignedInvitation {
             let (size, max) = (bytes.len() as u64, INVITATION_BYTES_MAX as u64);
             return Err(DecodeError::TooLarge { what, size, max });
         }
-        let split = bytes.len().checked_sub(SIGNATURE_BYTES).ok_or(DecodeError::Truncated(what))?;
+        let split = bytes
+            .len()
+            .checked_sub(SIGNATURE_BYTES)
+            .ok_or(DecodeError::Truncated(what))?;
         let (unsigned, signature) = bytes.split_at(split);
         let invitation: Invitation = codec::decode(unsigned, INVITATION_BYTES_MAX, what)?;
         invitation.genesis.check()?;
         if invitation.peers.len() > PEERS_MAX {
             let (size, max) = (invitation.peers.len() as u64, PEERS_MAX as u64);
-            return Err(DecodeError::TooLarge { what: "an invitation's peers", size, max });
+            return Err(DecodeError::TooLarge {
+                what: "an invitation's peers",
+                size,
+                max,
+            });
         }
         let signature = Signature(signature.try_into().expect("split off at this length"));
-        Ok(Self { invitation, bytes: bytes.to_vec(), signature })
+        Ok(Self {
+            invitation,
+            bytes: bytes.to_vec(),
+            signature,
+        })
     }
 
     /// The bytes as they travel.
@@ -139,7 +154,15 @@ impl SignedInvitation {
         }
         let unsigned = &self.bytes[..self.bytes.len() - SIGNATURE_BYTES];
         let message = Invitation::digest(unsigned);
-        let check = Check { key: invitation.admin, message, signature: self.signature };
-        if crate::key::verify(&check) { Ok(()) } else { Err(InvitationError::Forged) }
+        let check = Check {
+            key: invitation.admin,
+            message,
+            signature: self.signature,
+        };
+        if crate::key::verify(&check) {
+            Ok(())
+        } else {
+            Err(InvitationError::Forged)
+        }
     }
 }

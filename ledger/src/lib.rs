@@ -3,14 +3,26 @@
 //! In reading order: [`id`] and [`key`] name things and people; [`codec`] is the canonical encoding;
 //! [`clock`] orders; [`entry`] frames what an op carries; [`command`] is what accounts ask for, [`report`]
 //! what nodes tell; [`genesis`] begins a network and [`genesis::Invitation`] lets a node in; [`op`] is the
-//! signed link of a chain.
+//! signed link of a chain. [`admit`] is the door, [`limbo`] where early ops wait, [`log`] what was let in,
+//! [`vector`] its summary. [`sync`] is what replicas say to each other, [`peers`] and [`push`] when and to
+//! whom; [`replica`] is all of that together. [`journal`] numbers what was folded.
 
+pub mod admit;
+mod chance;
 pub mod clock;
 pub mod codec;
 pub mod command;
 pub mod entry;
 pub mod genesis;
 pub mod id;
+pub mod journal;
 pub mod key;
+pub mod limbo;
+pub mod log;
 pub mod op;
+pub mod peers;
+pub mod push;
+pub mod replica;
 pub mod report;
+pub mod sync;
+pub mod vector;

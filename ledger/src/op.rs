@@ -9,8 +9,8 @@
 //! ```
 //! A chain is (node, incarnation): every start of a node's process opens a new one, so a restored or cloned
 //! disk forks nothing. The id covers the op before, so a valid signature on an op vouches for all before it.
-//! A dependency is the first half of the id of a head of another chain that the node had admitted and had
-//! not named yet.
+//! A dependency is the first half of the id of an op that the node had admitted and that lies in the past of
+//! no other op that it names; dependencies ascend, so that a set of them has one encoding.
 
 use std::sync::Arc;
 
@@ -69,7 +69,7 @@ pub struct OrderKey {
 pub struct Body {
     /// When, by the node's hybrid clock.
     pub hlc: Hlc,
-    /// What it had seen.
+    /// What it had seen, in ascending order.
     pub dependencies: Vec<Dependency>,
     /// What it carries.
     pub entries: Vec<Entry>,
@@ -79,7 +79,9 @@ impl Body {
     /// The canonical bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut writer = Writer::new();
-        writer.raw(&self.hlc.0.to_le_bytes()).varint(self.dependencies.len() as u64);
+        writer
+            .raw(&self.hlc.0.to_le_bytes())
+            .varint(self.dependencies.len() as u64);
         for dependency in &self.dependencies {
             writer.raw(&dependency.0);
         }
@@ -94,7 +96,11 @@ impl Body {
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         if bytes.len() > BODY_BYTES_MAX {
             let (size, max) = (bytes.len() as u64, BODY_BYTES_MAX as u64);
-            return Err(DecodeError::TooLarge { what: "an op's body", size, max });
+            return Err(DecodeError::TooLarge {
+                what: "an op's body",
+                size,
+                max,
+            });
         }
         let mut reader = Reader::new(bytes);
         let hlc = Hlc(u64::from_le_bytes(reader.array("an op's clock")?));
@@ -102,11 +108,19 @@ impl Body {
         let dependencies = (0..count)
             .map(|_| reader.array("an op's dependencies").map(Dependency))
             .collect::<Result<Vec<_>, _>>()?;
+        if !dependencies.is_sorted_by(|a, b| a < b) {
+            return Err(DecodeError::NotCanonical("an op's dependencies"));
+        }
         let count = reader.varint(ENTRIES_MAX as u64, "an op's entries")?;
-        let entries =
-            (0..count).map(|_| Entry::read(&mut reader)).collect::<Result<Vec<_>, _>>()?;
+        let entries = (0..count)
+            .map(|_| Entry::read(&mut reader))
+            .collect::<Result<Vec<_>, _>>()?;
         reader.end()?;
-        Ok(Self { hlc, dependencies, entries })
+        Ok(Self {
+            hlc,
+            dependencies,
+            entries,
+        })
     }
 }
 
@@ -144,7 +158,7 @@ pub struct Op {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Inner {
     id: OpId,
     slot: Slot,
@@ -164,7 +178,15 @@ impl Op {
     ) -> Result<Self, DecodeError> {
         let id = slot.id(network, &body);
         let decoded = Body::decode(&body)?;
-        Ok(Self { inner: Arc::new(Inner { id, slot, body: decoded, bytes: body, signature }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                id,
+                slot,
+                body: decoded,
+                bytes: body,
+                signature,
+            }),
+        })
     }
 
     /// Makes and signs an op of one's own. `body` must be within the bounds of this module.
@@ -172,7 +194,25 @@ impl Op {
         let bytes = body.encode();
         let id = slot.id(network, &bytes);
         let signature = Some(secret.sign(&id.0));
-        Self { inner: Arc::new(Inner { id, slot, body, bytes, signature }) }
+        Self {
+            inner: Arc::new(Inner {
+                id,
+                slot,
+                body,
+                bytes,
+                signature,
+            }),
+        }
+    }
+
+    /// The same op with a signature of its own, for one that came in a run without. The caller has checked
+    /// the signature.
+    pub fn with_signature(self, signature: Signature) -> Self {
+        let mut inner = Arc::unwrap_or_clone(self.inner);
+        inner.signature = Some(signature);
+        Self {
+            inner: Arc::new(inner),
+        }
     }
 
     /// Its id.
@@ -208,12 +248,20 @@ impl Op {
     /// Its place in the total order.
     pub fn order(&self) -> OrderKey {
         let slot = &self.inner.slot;
-        OrderKey { hlc: self.inner.body.hlc, chain: slot.chain, seq: slot.seq }
+        OrderKey {
+            hlc: self.inner.body.hlc,
+            chain: slot.chain,
+            seq: slot.seq,
+        }
     }
 
     /// Its signature to check, if it has one of its own.
     pub fn check(&self) -> Option<Check> {
         let signature = self.inner.signature?;
-        Some(Check { key: self.node().into(), message: self.inner.id.0, signature })
+        Some(Check {
+            key: self.node().into(),
+            message: self.inner.id.0,
+            signature,
+        })
     }
 }

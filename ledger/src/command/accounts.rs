@@ -27,18 +27,26 @@ pub fn check_label(name: &str) -> Result<(), DecodeError> {
         && name.len() <= NAME_MAX
         && !name.starts_with('-')
         && !name.ends_with('-')
-        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
     if fits {
         Ok(())
     } else {
-        Err(DecodeError::Meaningless("a name that is not 1 to 63 of a-z, 0-9 and inner hyphens"))
+        Err(DecodeError::Meaningless(
+            "a name that is not 1 to 63 of a-z, 0-9 and inner hyphens",
+        ))
     }
 }
 
 /// Whether `text` has at most `max` bytes.
 pub(crate) fn check_length(text: &str, max: usize, what: &'static str) -> Result<(), DecodeError> {
     if text.len() > max {
-        return Err(DecodeError::TooLarge { what, size: text.len() as u64, max: max as u64 });
+        return Err(DecodeError::TooLarge {
+            what,
+            size: text.len() as u64,
+            max: max as u64,
+        });
     }
     Ok(())
 }

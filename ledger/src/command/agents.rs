@@ -44,6 +44,9 @@ pub struct Release {
 impl Release {
     fn check(&self) -> Result<(), DecodeError> {
         check_length(&self.description, DESCRIPTION_MAX, "an agent's description")?;
+        if self.port == Some(0) {
+            return Err(DecodeError::Meaningless("port 0"));
+        }
         self.shape.check()
     }
 }

@@ -29,7 +29,11 @@ impl BuildImage {
         check_label(&self.name)?;
         if self.context_bytes > CONTEXT_BYTES_MAX {
             let (size, max) = (self.context_bytes, CONTEXT_BYTES_MAX);
-            return Err(DecodeError::TooLarge { what: "a build's context", size, max });
+            return Err(DecodeError::TooLarge {
+                what: "a build's context",
+                size,
+                max,
+            });
         }
         Ok(())
     }

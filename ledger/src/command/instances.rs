@@ -20,10 +20,14 @@ pub struct Shape {
 impl Shape {
     pub(crate) fn check(&self) -> Result<(), DecodeError> {
         if !(1..=128).contains(&self.vcpus) {
-            return Err(DecodeError::Meaningless("a number of processors outside 1 to 128"));
+            return Err(DecodeError::Meaningless(
+                "a number of processors outside 1 to 128",
+            ));
         }
         if !(128..=256_000).contains(&self.memory_mib) {
-            return Err(DecodeError::Meaningless("a memory size outside 128 to 256000 MiB"));
+            return Err(DecodeError::Meaningless(
+                "a memory size outside 128 to 256000 MiB",
+            ));
         }
         if self.disk_gib == 0 {
             return Err(DecodeError::Meaningless("a disk size of 0 GiB"));

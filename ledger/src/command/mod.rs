@@ -26,8 +26,8 @@ pub const LIFETIME_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 /// Commands that one command may name as coming first.
 pub const AFTER_MAX: usize = 16;
 
-/// Bytes of a whole command, at most: its entry and room for the rest.
-pub const COMMAND_BYTES_MAX: usize = crate::entry::ENTRY_BYTES_MAX + 1024;
+/// Bytes of a whole command, at most: what fits, with its length, into the entry that carries it.
+pub const COMMAND_BYTES_MAX: usize = crate::entry::ENTRY_BYTES_MAX - 8;
 
 bodies! {
     /// The body of a command.
@@ -75,7 +75,11 @@ impl Command {
     fn to_unsigned(&self) -> Vec<u8> {
         let mut writer = Writer::new();
         let PublicKey::Ed25519(key) = self.key;
-        writer.varint(0).raw(&key).raw(&self.nonce).varint(self.not_after_ms);
+        writer
+            .varint(0)
+            .raw(&key)
+            .raw(&self.nonce)
+            .varint(self.not_after_ms);
         writer.varint(self.after.len() as u64);
         for id in &self.after {
             writer.raw(&id.0);
@@ -90,7 +94,12 @@ impl Command {
         let id = command_id(network, &bytes);
         let signature = secret.sign(&id.0);
         bytes.extend_from_slice(&signature.0);
-        SignedCommand { id, command: self, bytes, signature }
+        SignedCommand {
+            id,
+            command: self,
+            bytes,
+            signature,
+        }
     }
 }
 
@@ -121,27 +130,30 @@ pub enum CommandError {
 impl SignedCommand {
     /// Reads a command and computes its id; the signature is checked by whoever asks for [`Self::check`].
     pub fn decode(network: NetworkId, bytes: &[u8]) -> Result<Self, CommandError> {
-        let what = "a command";
-        if bytes.len() > COMMAND_BYTES_MAX {
-            let (size, max) = (bytes.len() as u64, COMMAND_BYTES_MAX as u64);
-            return Err(DecodeError::TooLarge { what, size, max }.into());
-        }
-        let split = bytes.len().checked_sub(SIGNATURE_BYTES).ok_or(DecodeError::Truncated(what))?;
-        let (unsigned, signature) = bytes.split_at(split);
-        let mut reader = Reader::new(unsigned);
-        reader.varint(0, "a key's algorithm")?;
-        let key = PublicKey::Ed25519(reader.array("a command's key")?);
-        let nonce = reader.array("a command's nonce")?;
-        let not_after_ms = reader.varint(u64::MAX, "a command's not_after")?;
-        let count = reader.varint(AFTER_MAX as u64, "a command's after")?;
-        let after = (0..count)
-            .map(|_| reader.array("a command's after").map(CommandId))
-            .collect::<Result<Vec<_>, _>>()?;
-        let entry = Entry::read(&mut reader)?;
-        reader.end()?;
-        let command = Command { key, nonce, not_after_ms, after, body: Body::from_entry(&entry)? };
-        let signature = Signature(signature.try_into().expect("split off at this length"));
-        Ok(Self { id: command_id(network, unsigned), command, bytes: bytes.to_vec(), signature })
+        let frame = Frame::read(bytes)?;
+        let id = command_id(network, frame.unsigned);
+        let Frame {
+            key,
+            nonce,
+            not_after_ms,
+            after,
+            entry,
+            signature,
+            ..
+        } = frame;
+        let command = Command {
+            key,
+            nonce,
+            not_after_ms,
+            after,
+            body: Body::from_entry(&entry)?,
+        };
+        Ok(Self {
+            id,
+            command,
+            bytes: bytes.to_vec(),
+            signature,
+        })
     }
 
     /// Its id.
@@ -161,6 +173,68 @@ impl SignedCommand {
 
     /// The signature to check.
     pub fn check(&self) -> Check {
-        Check { key: self.command.key, message: self.id.0, signature: self.signature }
+        Check {
+            key: self.command.key,
+            message: self.id.0,
+            signature: self.signature,
+        }
+    }
+}
+
+/// The signature of a command to check, also when the command's kind is not known to this build.
+pub fn check_of(network: NetworkId, bytes: &[u8]) -> Result<Check, DecodeError> {
+    let frame = Frame::read(bytes)?;
+    let message = command_id(network, frame.unsigned).0;
+    Ok(Check {
+        key: frame.key,
+        message,
+        signature: frame.signature,
+    })
+}
+
+/// A command as it is framed; what its entry means is not known yet.
+struct Frame<'a> {
+    unsigned: &'a [u8],
+    key: PublicKey,
+    nonce: [u8; 16],
+    not_after_ms: u64,
+    after: Vec<CommandId>,
+    entry: Entry,
+    signature: Signature,
+}
+
+impl<'a> Frame<'a> {
+    fn read(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        let what = "a command";
+        if bytes.len() > COMMAND_BYTES_MAX {
+            let (size, max) = (bytes.len() as u64, COMMAND_BYTES_MAX as u64);
+            return Err(DecodeError::TooLarge { what, size, max });
+        }
+        let split = bytes
+            .len()
+            .checked_sub(SIGNATURE_BYTES)
+            .ok_or(DecodeError::Truncated(what))?;
+        let (unsigned, signature) = bytes.split_at(split);
+        let mut reader = Reader::new(unsigned);
+        reader.varint(0, "a key's algorithm")?;
+        let key = PublicKey::Ed25519(reader.array("a command's key")?);
+        let nonce = reader.array("a command's nonce")?;
+        let not_after_ms = reader.varint(u64::MAX, "a command's not_after")?;
+        let count = reader.varint(AFTER_MAX as u64, "a command's after")?;
+        let after = (0..count)
+            .map(|_| reader.array("a command's after").map(CommandId))
+            .collect::<Result<Vec<_>, _>>()?;
+        let entry = Entry::read(&mut reader)?;
+        reader.end()?;
+        let signature = Signature(signature.try_into().expect("split off at this length"));
+        Ok(Self {
+            unsigned,
+            key,
+            nonce,
+            not_after_ms,
+            after,
+            entry,
+            signature,
+        })
     }
 }

@@ -71,7 +71,9 @@ pub enum Phase {
 impl PlaceInstance {
     pub(crate) fn check(&self) -> Result<(), DecodeError> {
         if self.generation == 0 || (self.generation == 1) != self.previous.is_none() {
-            return Err(DecodeError::Meaningless("a placement whose generation and predecessor disagree"));
+            return Err(DecodeError::Meaningless(
+                "a placement whose generation and predecessor disagree",
+            ));
         }
         Ok(())
     }

@@ -37,6 +37,17 @@ pub struct Carry {
 
 impl Carry {
     pub(crate) fn check(&self) -> Result<(), crate::codec::DecodeError> {
+        let (size, max) = (
+            self.command.len() as u64,
+            crate::command::COMMAND_BYTES_MAX as u64,
+        );
+        if size > max {
+            return Err(crate::codec::DecodeError::TooLarge {
+                what: "a carried command",
+                size,
+                max,
+            });
+        }
         Ok(())
     }
 }

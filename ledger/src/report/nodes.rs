@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec::DecodeError;
 use crate::command::accounts::{check_label, check_length};
+use crate::genesis::INVITATION_BYTES_MAX;
 use crate::id::OpId;
 
 /// Addresses that a node announces, at most.
@@ -72,6 +73,14 @@ pub struct Capacity {
 
 impl OpenChain {
     pub(crate) fn check(&self) -> Result<(), DecodeError> {
+        let (size, max) = (self.invitation.len() as u64, INVITATION_BYTES_MAX as u64);
+        if size > max {
+            return Err(DecodeError::TooLarge {
+                what: "a chain's invitation",
+                size,
+                max,
+            });
+        }
         Ok(())
     }
 }
@@ -82,8 +91,14 @@ impl AnnounceNode {
         let count = self.addresses.len().max(self.ipv4.len());
         if count > ADDRESSES_MAX {
             let (size, max) = (count as u64, ADDRESSES_MAX as u64);
-            return Err(DecodeError::TooLarge { what: "a node's addresses", size, max });
+            return Err(DecodeError::TooLarge {
+                what: "a node's addresses",
+                size,
+                max,
+            });
         }
-        self.addresses.iter().try_for_each(|address| check_length(address, 256, "a node's address"))
+        self.addresses
+            .iter()
+            .try_for_each(|address| check_length(address, 256, "a node's address"))
     }
 }

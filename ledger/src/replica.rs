@@ -1,0 +1,627 @@
+//! A replica: a node's log with its door, its clock and its talk with peers. Sans-IO: time and frames come
+//! in as arguments, what is to be done comes out as [`Output`]s.
+//!
+//! Every opening begins a new chain of the node (see [`crate::op`]): its first op carries the invitation and
+//! names the end of the chain before. The same inputs give the same outputs, since chance comes from
+//! [`Setup::seed`].
+//!
+//! Outputs are to be carried out in the order given: what [`Output::Admitted`] brings is durable before the
+//! frames that follow it leave.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use crate::admit::{self, Counters, Refusal, Verdict, Verify};
+use crate::chance::Chance;
+use crate::clock::{Clock, Hlc};
+use crate::codec::DecodeError;
+use crate::entry::ENTRY_BYTES_MAX;
+use crate::genesis::{Genesis, InvitationError, SignedInvitation};
+use crate::id::{NetworkId, NodeId, OpId};
+use crate::key::{Check, SIGNATURE_BYTES, SecretKey, Signature, verify_all};
+use crate::limbo::{Limbo, Missing, Waiting};
+use crate::log::{LinkError, Log};
+use crate::op::{BODY_BYTES_MAX, Body, Chain, DEPENDENCIES_MAX, Dependency, ENTRIES_MAX, Op, Slot};
+use crate::peers::Peers;
+use crate::report::Report;
+use crate::report::nodes::{ChainEnd, OpenChain};
+use crate::sync::{FRAME_BYTES_MAX, Frame, FrameError, Run};
+
+/// What a replica is opened with.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The network.
+    pub genesis: Genesis,
+    /// What lets the node in.
+    pub invitation: SignedInvitation,
+    /// The node's key.
+    pub secret: SecretKey,
+    /// Random: names the chain that this opening begins.
+    pub incarnation: u64,
+    /// Random and secret: where chance comes from.
+    pub seed: [u8; 32],
+    /// Whether signatures are checked.
+    pub verify: Verify,
+}
+
+/// What the caller has to do, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Send a frame to a connected peer. A frame that cannot be sent may be dropped.
+    Send {
+        /// To whom.
+        to: NodeId,
+        /// The bytes.
+        frame: Vec<u8>,
+    },
+    /// These ops entered the log, in this order, in which each comes after all that it depends on. Persist
+    /// them, then fold.
+    Admitted(Vec<Op>),
+    /// The peer did what no honest one does. It is no longer heard until it is up again.
+    Disconnect {
+        /// Who.
+        peer: NodeId,
+        /// What it did.
+        why: Misconduct,
+    },
+}
+
+/// What a peer did that no honest peer of this version and network does.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Misconduct {
+    /// It sent what is not a frame.
+    #[error("it sent bytes that are not a frame: {0}")]
+    Frame(#[from] FrameError),
+    /// It is in another network.
+    #[error("it is in network {0}")]
+    OtherNetwork(NetworkId),
+    /// It sent an op that an honest peer refuses.
+    #[error("it sent op {seq} of chain {incarnation:x} of node {node}, which is refused: {why}", node = chain.node, incarnation = chain.incarnation)]
+    Op {
+        /// The op's chain.
+        chain: Chain,
+        /// The op's place.
+        seq: u64,
+        /// Why it is refused.
+        why: Refusal,
+    },
+    /// It told of more chains than a vector may have.
+    #[error("it told of more than {0} chains")]
+    TooManyChains(usize),
+}
+
+/// Why a replica does not open.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// The invitation does not let this node into the network.
+    #[error("cannot open the ledger: {0}")]
+    Invitation(#[from] InvitationError),
+    /// A stored op does not follow from those before it.
+    #[error("cannot open the ledger: stored op {id} (place {seq} of its chain): {why}")]
+    Stored {
+        /// Which.
+        id: OpId,
+        /// Its place.
+        seq: u64,
+        /// What is wrong.
+        why: LinkError,
+    },
+    /// The store holds a chain of this name already: the incarnation was not random.
+    #[error(
+        "cannot open the ledger: a chain with incarnation {0:x} exists already; open with another random number"
+    )]
+    IncarnationUsed(u64),
+}
+
+/// Why an op is not appended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// There is nothing to append, or more than an op takes.
+    #[error("an op carries 1 to {ENTRIES_MAX} entries, not {0}")]
+    Count(usize),
+    /// An entry is too large.
+    #[error("a {kind} of {size} bytes is too large for an entry: at most {ENTRY_BYTES_MAX}")]
+    EntryTooLarge {
+        /// What it is.
+        kind: &'static str,
+        /// Its size.
+        size: usize,
+    },
+    /// All entries together are too large.
+    #[error("the entries make an op of {0} bytes, at most {BODY_BYTES_MAX}: append them in several ops")]
+    TooLarge(usize),
+    /// A report breaks the bounds of its kind.
+    #[error("a {kind} is not well formed: {source}")]
+    Meaningless {
+        /// What it is.
+        kind: &'static str,
+        /// What is wrong.
+        source: crate::entry::EntryError,
+    },
+    /// A carried command is malformed.
+    #[error("a carried command is malformed: {0}")]
+    MalformedCommand(DecodeError),
+    /// The signature of a carried command does not hold.
+    #[error("the signature of a carried command does not hold")]
+    ForgedCommand,
+}
+
+/// The replica.
+#[derive(Debug)]
+pub struct Replica {
+    pub(crate) network: NetworkId,
+    chain: Chain,
+    secret: SecretKey,
+    verify: Verify,
+    pub(crate) chance: Chance,
+    clock: Clock,
+    pub(crate) log: Log,
+    pub(crate) limbo: Limbo,
+    /// The ops that no other op in the log names, except those of the chain of this opening.
+    frontier: BTreeSet<(Hlc, OpId)>,
+    pub(crate) counters: Counters,
+    pub(crate) peers: Peers,
+}
+
+impl Replica {
+    /// Opens a replica on what the store holds and begins its new chain. The store has checked the ops' ids;
+    /// they may come in any order in which the ops of a chain follow each other.
+    pub fn open(setup: Setup, stored: Vec<Op>, now_ms: u64) -> Result<(Self, Vec<Output>), OpenError> {
+        let Setup {
+            genesis,
+            invitation,
+            secret,
+            incarnation,
+            seed,
+            verify,
+        } = setup;
+        let network = genesis.network();
+        let node = secret.node_id();
+        invitation.verify(network, node)?;
+        let chain = Chain { node, incarnation };
+        let mut replica = Self {
+            network,
+            chain,
+            secret,
+            verify,
+            chance: Chance::new(seed),
+            clock: Clock::default(),
+            log: Log::default(),
+            limbo: Limbo::default(),
+            frontier: BTreeSet::new(),
+            counters: Counters::default(),
+            peers: Peers::default(),
+        };
+        for op in stored {
+            let (id, seq) = (op.id(), op.slot().seq);
+            replica
+                .log
+                .insert(op)
+                .map_err(|why| OpenError::Stored { id, seq, why })?;
+        }
+        if !replica.log.chain(&chain).is_empty() {
+            return Err(OpenError::IncarnationUsed(incarnation));
+        }
+        replica.resume(now_ms);
+        let before = replica.end_of_last_incarnation();
+        let opening = OpenChain {
+            invitation: invitation.bytes().to_vec(),
+            before,
+        };
+        let mut outputs = Vec::new();
+        replica.append_entries(vec![Report::from(opening).to_entry()], now_ms, &mut outputs);
+        Ok((replica, outputs))
+    }
+
+    /// Sets clock and frontier by the ops in the log. An op far ahead of the wall clock, written before a
+    /// wrong clock was set right, moves neither: the new chain does not depend on it, so others admit it.
+    fn resume(&mut self, now_ms: u64) {
+        let near = |op: &&Op| !op.body().hlc.is_ahead_of(now_ms);
+        for op in self.log.iter().filter(near) {
+            self.clock.observe(op.body().hlc);
+            note(&self.log, &mut self.frontier, op);
+        }
+    }
+
+    fn end_of_last_incarnation(&self) -> Option<ChainEnd> {
+        let heads = self
+            .log
+            .chains_of(self.chain.node)
+            .filter_map(|(_, ops)| ops.last());
+        let last = heads.max_by_key(|op| op.order())?;
+        let Slot { chain, seq, .. } = *last.slot();
+        Some(ChainEnd {
+            incarnation: chain.incarnation,
+            seq,
+            id: last.id(),
+        })
+    }
+
+    /// Appends an op of one's own, which depends on all that the log holds.
+    pub fn append(&mut self, reports: Vec<Report>, now_ms: u64) -> Result<(OpId, Vec<Output>), AppendError> {
+        if reports.is_empty() || reports.len() > ENTRIES_MAX {
+            return Err(AppendError::Count(reports.len()));
+        }
+        let mut checks = Vec::new();
+        let mut entries = Vec::new();
+        let mut size = 8 + 2 + DEPENDENCIES_MAX * 16 + 2;
+        for report in &reports {
+            let entry = report.to_entry();
+            let kind = report.name();
+            if entry.bytes.len() > ENTRY_BYTES_MAX {
+                return Err(AppendError::EntryTooLarge {
+                    kind,
+                    size: entry.bytes.len(),
+                });
+            }
+            if let Report::Carry(carry) = report {
+                let check = crate::command::check_of(self.network, &carry.command);
+                checks.push(check.map_err(AppendError::MalformedCommand)?);
+            }
+            Report::from_entry(&entry).map_err(|source| AppendError::Meaningless { kind, source })?;
+            size += 3 + 2 + 3 + entry.bytes.len();
+            entries.push(entry);
+        }
+        if size > BODY_BYTES_MAX {
+            return Err(AppendError::TooLarge(size));
+        }
+        if !self.all_hold(&checks) {
+            return Err(AppendError::ForgedCommand);
+        }
+        let mut outputs = Vec::new();
+        let id = self.append_entries(entries, now_ms, &mut outputs);
+        Ok((id, outputs))
+    }
+
+    fn append_entries(
+        &mut self,
+        entries: Vec<crate::entry::Entry>,
+        now_ms: u64,
+        outputs: &mut Vec<Output>,
+    ) -> OpId {
+        let hlc = self.clock.tick(now_ms);
+        let head = self.log.head(&self.chain);
+        let seq = head.map_or(0, |op| op.slot().seq + 1);
+        let previous = head.map_or(OpId([0; 32]), Op::id);
+        // The newest first; what does not fit is named by a later op.
+        let named: Vec<(Hlc, OpId)> = self
+            .frontier
+            .range(..(hlc, OpId([0; 32])))
+            .rev()
+            .take(DEPENDENCIES_MAX)
+            .copied()
+            .collect();
+        let mut dependencies: Vec<Dependency> = named.iter().map(|(_, id)| (*id).into()).collect();
+        dependencies.sort();
+        for name in &named {
+            self.frontier.remove(name);
+        }
+        let slot = Slot {
+            chain: self.chain,
+            seq,
+            previous,
+        };
+        let body = Body {
+            hlc,
+            dependencies,
+            entries,
+        };
+        let op = match self.verify {
+            Verify::Real => Op::sign(self.network, slot, body, &self.secret),
+            Verify::Trusting => {
+                let empty = Some(Signature([0; SIGNATURE_BYTES]));
+                Op::decode(self.network, slot, body.encode(), empty).expect("append keeps the bounds")
+            }
+        };
+        let id = op.id();
+        self.log
+            .insert(op.clone())
+            .expect("an own op follows the own head");
+        self.counters.appended += 1;
+        let mut admitted = vec![op.clone()];
+        self.admit_released(id, now_ms, &mut admitted, &mut Vec::new());
+        outputs.push(Output::Admitted(admitted));
+        self.push_live(&op, None, outputs);
+        id
+    }
+
+    /// A peer is connected.
+    pub fn peer_up(&mut self, peer: NodeId, now_ms: u64) -> Vec<Output> {
+        let mut outputs = Vec::new();
+        if peer != self.chain.node {
+            self.peers.up(peer, now_ms);
+            self.greet(peer, now_ms, &mut outputs);
+        }
+        outputs
+    }
+
+    /// A peer is no longer connected.
+    pub fn peer_down(&mut self, peer: NodeId, _now_ms: u64) -> Vec<Output> {
+        self.peers.down(peer);
+        Vec::new()
+    }
+
+    /// A connected peer sent a frame.
+    pub fn receive(&mut self, from: NodeId, frame: &[u8], now_ms: u64) -> Vec<Output> {
+        let mut outputs = Vec::new();
+        if !self.peers.is_up(&from) {
+            self.counters.stranger += 1;
+            return outputs;
+        }
+        let outcome = match Frame::decode(frame) {
+            Ok(Frame::Run(run)) => self.receive_run(from, run, now_ms, &mut outputs),
+            Ok(frame) => self.converse(from, frame, now_ms, &mut outputs),
+            Err(error) => {
+                self.counters.bad_frame += 1;
+                Err(error.into())
+            }
+        };
+        if let Err(why) = outcome {
+            self.peers.down(from);
+            outputs.push(Output::Disconnect { peer: from, why });
+        }
+        outputs
+    }
+
+    /// Time passes: ops whose time has come are admitted, and vectors are compared. To be called about
+    /// every 200 ms.
+    pub fn tick(&mut self, now_ms: u64) -> Vec<Output> {
+        let mut outputs = Vec::new();
+        let due = self.limbo.release_due(now_ms);
+        // Nobody is blamed: who brought an op that turns out wrong only now may be gone.
+        let _ = self.admit_all(due, now_ms, &mut outputs);
+        self.keep_talking(now_ms, &mut outputs);
+        outputs
+    }
+
+    /// The log.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// What happened at the door.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The network.
+    pub fn network(&self) -> NetworkId {
+        self.network
+    }
+
+    /// The node.
+    pub fn node(&self) -> NodeId {
+        self.chain.node
+    }
+
+    /// The chain that this opening began.
+    pub fn chain(&self) -> Chain {
+        self.chain
+    }
+
+    /// The greatest reading of the clock that was given or seen.
+    pub fn clock(&self) -> Hlc {
+        self.clock.last()
+    }
+
+    /// The connected peers.
+    pub fn peers(&self) -> impl Iterator<Item = NodeId> {
+        self.peers.iter()
+    }
+
+    /// How many ops wait, and the bytes of their bodies.
+    pub fn waiting(&self) -> (usize, usize) {
+        (self.limbo.len(), self.limbo.bytes())
+    }
+
+    fn all_hold(&mut self, checks: &[Check]) -> bool {
+        match self.verify {
+            Verify::Real => verify_all(checks, self.chance.bytes())
+                .into_iter()
+                .all(|holds| holds),
+            Verify::Trusting => true,
+        }
+    }
+
+    fn receive_run(
+        &mut self,
+        from: NodeId,
+        run: Run,
+        now_ms: u64,
+        outputs: &mut Vec<Output>,
+    ) -> Result<(), Misconduct> {
+        let (chain, live, signature) = (run.chain, run.live, run.signature);
+        let mut ops = Vec::with_capacity(run.bodies.len());
+        let (mut previous, last) = (run.previous, run.bodies.len() - 1);
+        for (index, body) in run.bodies.into_iter().enumerate() {
+            let slot = Slot {
+                chain,
+                seq: run.first + index as u64,
+                previous,
+            };
+            let signature = (index == last).then_some(signature);
+            let op = Op::decode(self.network, slot, body, signature)
+                .map_err(|why| self.refuse(chain, slot.seq, why.into()))?;
+            previous = op.id();
+            ops.push(op);
+        }
+        let known = ops.iter().take_while(|op| self.log.contains(&op.id())).count();
+        self.counters.duplicate += known as u64;
+        let fresh = &ops[known..];
+        let head = &ops[last];
+        if fresh.is_empty() && !self.log.wants_signature(head)
+            || !fresh.is_empty() && fresh.iter().all(|op| self.limbo.contains(&op.id()))
+        {
+            return Ok(());
+        }
+        let mut checks: Vec<Check> = head.check().into_iter().collect();
+        for op in fresh {
+            let of_op = admit::command_checks(self.network, op);
+            checks.extend(of_op.map_err(|why| self.refuse(chain, op.slot().seq, why))?);
+        }
+        self.verify_run(head, &checks)?;
+        if fresh.is_empty() {
+            self.log.vouch(&head.id(), signature);
+            if let Some(end) = self.log.head(&chain).map(Op::id) {
+                let released = self.limbo.release(&end);
+                return self.admit_all(released, now_ms, outputs);
+            }
+            return Ok(());
+        }
+        let waited = self.counters.waited;
+        let waiting = ops.drain(known..).map(|op| Waiting { op, from, live }).collect();
+        let outcome = self.admit_all(waiting, now_ms, outputs);
+        if live && self.counters.waited > waited {
+            self.ask_for_gap(from, chain, now_ms, outputs);
+        }
+        outcome
+    }
+
+    fn verify_run(&mut self, head: &Op, checks: &[Check]) -> Result<(), Misconduct> {
+        if self.verify == Verify::Trusting {
+            return Ok(());
+        }
+        let holds = verify_all(checks, self.chance.bytes());
+        if holds.iter().all(|holds| *holds) {
+            return Ok(());
+        }
+        let why = if holds.first() == Some(&true) {
+            Refusal::ForgedCommand
+        } else {
+            Refusal::BadSignature
+        };
+        Err(self.refuse(head.slot().chain, head.slot().seq, why))
+    }
+
+    fn refuse(&mut self, chain: Chain, seq: u64, why: Refusal) -> Misconduct {
+        self.counters.count(&why);
+        Misconduct::Op { chain, seq, why }
+    }
+
+    /// Admits authentic ops and whatever waited for them; what cannot be admitted yet waits. The error is
+    /// the first refusal that blames the sender of one of `ops`.
+    fn admit_all(
+        &mut self,
+        ops: Vec<Waiting>,
+        now_ms: u64,
+        outputs: &mut Vec<Output>,
+    ) -> Result<(), Misconduct> {
+        let mut admitted = Vec::new();
+        let mut forward = Vec::new();
+        let mut outcome = Ok(());
+        for waiting in ops {
+            let slot = *waiting.op.slot();
+            let from = waiting.from;
+            match self.admit_one(waiting, now_ms, &mut admitted, &mut forward) {
+                Ok(Some(id)) => self.admit_released(id, now_ms, &mut admitted, &mut forward),
+                Ok(None) => {}
+                Err(why) if why.blames_the_sender() && outcome.is_ok() && self.peers.is_up(&from) => {
+                    outcome = Err(Misconduct::Op {
+                        chain: slot.chain,
+                        seq: slot.seq,
+                        why,
+                    });
+                }
+                Err(_) => {}
+            }
+        }
+        if !admitted.is_empty() {
+            outputs.push(Output::Admitted(admitted));
+        }
+        for waiting in forward {
+            self.push_live(&waiting.op, Some(waiting.from), outputs);
+        }
+        outcome
+    }
+
+    /// Judges again what waited for an op that entered the log, and what waited for that, and so on.
+    fn admit_released(&mut self, id: OpId, now_ms: u64, admitted: &mut Vec<Op>, forward: &mut Vec<Waiting>) {
+        let mut queue = VecDeque::from(self.limbo.release(&id));
+        while let Some(waiting) = queue.pop_front() {
+            if let Ok(Some(id)) = self.admit_one(waiting, now_ms, admitted, forward) {
+                queue.extend(self.limbo.release(&id));
+            }
+        }
+    }
+
+    /// Admits an op or lets it wait; gives its id if it entered the log.
+    fn admit_one(
+        &mut self,
+        waiting: Waiting,
+        now_ms: u64,
+        admitted: &mut Vec<Op>,
+        forward: &mut Vec<Waiting>,
+    ) -> Result<Option<OpId>, Refusal> {
+        match admit::judge(self.network, &self.log, &waiting.op, now_ms) {
+            Verdict::Admit => {
+                let id = waiting.op.id();
+                self.enter(waiting, admitted, forward);
+                return Ok(Some(id));
+            }
+            Verdict::Duplicate => self.counters.duplicate += 1,
+            Verdict::Wait(missing) => self.wait(waiting, missing),
+            Verdict::Refuse(why) => {
+                self.counters.count(&why);
+                return Err(why);
+            }
+        }
+        Ok(None)
+    }
+
+    fn enter(&mut self, waiting: Waiting, admitted: &mut Vec<Op>, forward: &mut Vec<Waiting>) {
+        let op = waiting.op.clone();
+        self.log.insert(op.clone()).expect("admission judged the link");
+        self.clock.observe(op.body().hlc);
+        note(&self.log, &mut self.frontier, &op);
+        self.counters.admitted += 1;
+        admitted.push(op);
+        if waiting.live {
+            forward.push(waiting);
+        }
+    }
+
+    fn wait(&mut self, waiting: Waiting, missing: Missing) {
+        match missing {
+            Missing::Op(_) => self.counters.waited += 1,
+            Missing::Time(_) => self.counters.held += 1,
+        }
+        self.counters.evicted += self.limbo.add(waiting, missing);
+    }
+
+    /// Pushes an op with a signature of its own to all peers but one.
+    fn push_live(&mut self, op: &Op, except: Option<NodeId>, outputs: &mut Vec<Output>) {
+        let Some(signature) = op.signature() else { return };
+        let Slot { chain, seq, previous } = *op.slot();
+        let bodies = vec![op.bytes().to_vec()];
+        let run = Run {
+            live: true,
+            chain,
+            first: seq,
+            previous,
+            bodies,
+            signature,
+        };
+        let frame = Frame::Run(run).encode();
+        debug_assert!(
+            frame.len() <= FRAME_BYTES_MAX,
+            "a body is much smaller than a frame"
+        );
+        let others = self
+            .peers
+            .iter()
+            .filter(|peer| Some(*peer) != except && *peer != op.node());
+        outputs.extend(others.map(|to| Output::Send {
+            to,
+            frame: frame.clone(),
+        }));
+    }
+}
+
+/// Puts an op into the frontier, in place of those that it names.
+fn note(log: &Log, frontier: &mut BTreeSet<(Hlc, OpId)>, op: &Op) {
+    let name = |op: &Op| (op.body().hlc, op.id());
+    let before = log.get(&op.slot().previous).into_iter();
+    for named in before.chain(op.body().dependencies.iter().filter_map(|named| log.named(named))) {
+        frontier.remove(&name(named));
+    }
+    frontier.insert(name(op));
+}
