@@ -1,9 +1,18 @@
 //! The door of a node: signed commands in, views and events out, over HTTP.
 //!
 //! In reading order: [`path`] says where things are; [`door`] is what the API needs of the node behind it;
-//! [`views`] are the answers, one file a noun; [`problem`] is the one format of errors.
+//! [`views`] are the answers, one file a noun; [`problem`] is the one format of errors; [`signature`] makes
+//! and checks signed requests; [`client`] is the other side, used by the CLI.
 
+pub mod client;
 pub mod door;
 pub mod path;
 pub mod problem;
+pub mod signature;
 pub mod views;
+
+/// The header that says with which byte of a log an answer begins.
+pub const LOG_FROM: &str = "form-log-from";
+
+/// The kind of an event that only tells a consumer where it is.
+pub const EVENT_POSITION: &str = "position";
