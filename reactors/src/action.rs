@@ -100,12 +100,16 @@ impl Action {
                 generation: spec.generation,
                 start: *start,
             },
-            Action::Stop { instance, generation, .. } => {
-                ActionKey::Stop { instance: *instance, generation: *generation }
-            }
-            Action::Delete { instance, generation } => {
-                ActionKey::Delete { instance: *instance, generation: *generation }
-            }
+            Action::Stop {
+                instance, generation, ..
+            } => ActionKey::Stop {
+                instance: *instance,
+                generation: *generation,
+            },
+            Action::Delete { instance, generation } => ActionKey::Delete {
+                instance: *instance,
+                generation: *generation,
+            },
             Action::Forget { digest } => ActionKey::Forget(*digest),
             Action::Names(_) => ActionKey::Names,
             Action::Fronts(_) => ActionKey::Fronts,
@@ -223,12 +227,14 @@ impl ReportKey {
     /// The name of a report.
     pub fn of(report: &Report) -> Self {
         match report {
-            Report::PlaceInstance(place) => {
-                ReportKey::Place { instance: place.instance, generation: place.generation }
-            }
-            Report::CannotPlace(cannot) => {
-                ReportKey::CannotPlace { instance: cannot.instance, generation: cannot.generation }
-            }
+            Report::PlaceInstance(place) => ReportKey::Place {
+                instance: place.instance,
+                generation: place.generation,
+            },
+            Report::CannotPlace(cannot) => ReportKey::CannotPlace {
+                instance: cannot.instance,
+                generation: cannot.generation,
+            },
             Report::InstanceChanged(changed) => ReportKey::Changed {
                 instance: changed.instance,
                 generation: changed.generation,

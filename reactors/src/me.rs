@@ -20,7 +20,4 @@ pub struct Me {
     pub capacity: Capacity,
     /// Builds that may run here at once.
     pub builds_max: usize,
-    /// When this process started, by this node's clock, in milliseconds since 1970. A node that has just
-    /// started has heard nobody yet, and must not take that for silence.
-    pub started_ms: u64,
 }

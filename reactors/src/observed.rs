@@ -60,6 +60,9 @@ pub struct Observed {
     pub building: BTreeMap<BuildId, ()>,
     /// Images and contexts that are being fetched to here now.
     pub fetching: BTreeMap<Digest, ()>,
+    /// When this process started, by this node's clock. A node that has just started has heard nobody yet,
+    /// and must not take that for silence.
+    pub started_ms: u64,
     /// Contexts of builds complete on this host.
     pub contexts: BTreeSet<Digest>,
     /// The hands have said what machines, images and contexts this host holds. Until then nothing is decided
@@ -68,6 +71,10 @@ pub struct Observed {
     /// Since its start this node has taken in all that some other member held, or it has no other to ask.
     /// Until then what the log says may be long over.
     pub synced: bool,
+    /// Presences that were not taken, counted by why.
+    pub refused_presences: BTreeMap<&'static str, u64>,
+    /// Frames of a kind that this build does not know.
+    pub unknown_frames: u64,
 }
 
 /// A presence and when it came.
@@ -117,8 +124,15 @@ pub struct HeldImage {
 }
 
 impl Observed {
+    /// Counts a presence that was not taken.
+    pub fn refused_presence(&mut self, refusal: &crate::presence::PresenceRefusal) {
+        *self.refused_presences.entry(refusal.name()).or_default() += 1;
+    }
+
     /// Whether a node has shown itself within [`PRESENCE_TTL_MS`].
     pub fn is_live(&self, node: NodeId, now_ms: u64) -> bool {
-        self.presences.get(&node).is_some_and(|seen| now_ms.saturating_sub(seen.arrived_ms) <= PRESENCE_TTL_MS)
+        self.presences
+            .get(&node)
+            .is_some_and(|seen| now_ms.saturating_sub(seen.arrived_ms) <= PRESENCE_TTL_MS)
     }
 }

@@ -17,7 +17,8 @@ use ledger::codec;
 use ledger::id::{InstanceId, NodeId, hash};
 use net::names::NameTable;
 
-use crate::action::{Action, ActionKey, ReportKey};
+pub use crate::action::ActionKey;
+use crate::action::{Action, ReportKey};
 
 /// How one kind of action is paced.
 #[derive(Clone, Copy, Debug)]
@@ -34,12 +35,25 @@ struct Rule {
     rest_max_ms: u64,
 }
 
-const REPORT: Rule =
-    Rule { in_flight_max: 64, deadline_ms: 0, settle_ms: 10_000, backoff_ms: 1_000, rest_max_ms: 300_000 };
+const REPORT: Rule = Rule {
+    in_flight_max: 64,
+    deadline_ms: 0,
+    settle_ms: 10_000,
+    backoff_ms: 1_000,
+    rest_max_ms: 300_000,
+};
 /// Reasons change with every node that comes and goes; a person reads one of them.
-const CANNOT_PLACE: Rule = Rule { settle_ms: 30_000, ..REPORT };
-const FETCH: Rule =
-    Rule { in_flight_max: 4, deadline_ms: 900_000, settle_ms: 2_000, backoff_ms: 1_000, rest_max_ms: 60_000 };
+const CANNOT_PLACE: Rule = Rule {
+    settle_ms: 30_000,
+    ..REPORT
+};
+const FETCH: Rule = Rule {
+    in_flight_max: 4,
+    deadline_ms: 900_000,
+    settle_ms: 2_000,
+    backoff_ms: 1_000,
+    rest_max_ms: 60_000,
+};
 const BUILD: Rule = Rule {
     in_flight_max: 16,
     deadline_ms: 7_200_000,
@@ -47,16 +61,41 @@ const BUILD: Rule = Rule {
     backoff_ms: 5_000,
     rest_max_ms: 600_000,
 };
-const START: Rule =
-    Rule { in_flight_max: 4, deadline_ms: 180_000, settle_ms: 5_000, backoff_ms: 1_000, rest_max_ms: 60_000 };
-const STOP: Rule =
-    Rule { in_flight_max: 32, deadline_ms: 60_000, settle_ms: 2_000, backoff_ms: 1_000, rest_max_ms: 30_000 };
-const DELETE: Rule =
-    Rule { in_flight_max: 8, deadline_ms: 60_000, settle_ms: 2_000, backoff_ms: 1_000, rest_max_ms: 60_000 };
-const FORGET: Rule =
-    Rule { in_flight_max: 4, deadline_ms: 60_000, settle_ms: 10_000, backoff_ms: 10_000, rest_max_ms: 600_000 };
-const TABLE: Rule =
-    Rule { in_flight_max: 1, deadline_ms: 30_000, settle_ms: 0, backoff_ms: 500, rest_max_ms: 30_000 };
+const START: Rule = Rule {
+    in_flight_max: 4,
+    deadline_ms: 180_000,
+    settle_ms: 5_000,
+    backoff_ms: 1_000,
+    rest_max_ms: 60_000,
+};
+const STOP: Rule = Rule {
+    in_flight_max: 32,
+    deadline_ms: 60_000,
+    settle_ms: 2_000,
+    backoff_ms: 1_000,
+    rest_max_ms: 30_000,
+};
+const DELETE: Rule = Rule {
+    in_flight_max: 8,
+    deadline_ms: 60_000,
+    settle_ms: 2_000,
+    backoff_ms: 1_000,
+    rest_max_ms: 60_000,
+};
+const FORGET: Rule = Rule {
+    in_flight_max: 4,
+    deadline_ms: 60_000,
+    settle_ms: 10_000,
+    backoff_ms: 10_000,
+    rest_max_ms: 600_000,
+};
+const TABLE: Rule = Rule {
+    in_flight_max: 1,
+    deadline_ms: 30_000,
+    settle_ms: 0,
+    backoff_ms: 500,
+    rest_max_ms: 30_000,
+};
 
 /// The kind of an action, for its rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -138,7 +177,11 @@ pub struct Pace {
 impl Pace {
     /// A pace of `node`, whose key makes its jitter differ from other nodes'.
     pub fn new(node: NodeId) -> Self {
-        Self { node, entries: BTreeMap::new(), tables: BTreeMap::new() }
+        Self {
+            node,
+            entries: BTreeMap::new(),
+            tables: BTreeMap::new(),
+        }
     }
 
     /// Those of `actions`, all that is decided now, that are to be done now.
@@ -170,26 +213,30 @@ impl Pace {
 
     /// The hand has done an action that passed, or could not. For a report this is needed only if it was not
     /// appended.
-    pub fn done(&mut self, key: ActionKey, result: Result<(), ()>, now_ms: u64) {
-        let kind = Kind::of(&key);
+    pub fn done(&mut self, key: &ActionKey, ok: bool, now_ms: u64) {
+        let kind = Kind::of(key);
         if kind == Kind::Table {
-            let tries = self.tables.get(&key).map_or(0, |table| table.tries) + 1;
-            let rest_ms = self.rest_ms(&key, kind.rule().backoff_ms, tries);
-            if let Some(table) = self.tables.get_mut(&key) {
-                (table.tries, table.retry_ms) = match result {
-                    Ok(()) => (0, None),
-                    Err(()) => (tries, Some(now_ms.saturating_add(rest_ms))),
+            let tries = self.tables.get(key).map_or(0, |table| table.tries) + 1;
+            let rest_ms = self.rest_ms(key, kind.rule().backoff_ms, tries);
+            if let Some(table) = self.tables.get_mut(key) {
+                (table.tries, table.retry_ms) = if ok {
+                    (0, None)
+                } else {
+                    (tries, Some(now_ms.saturating_add(rest_ms)))
                 };
             }
             return;
         }
-        let Some(tries) = self.entries.get(&key).map(|entry| entry.tries) else { return };
-        let first_ms = match result {
-            Ok(()) => kind.rule().settle_ms,
-            Err(()) => kind.rule().backoff_ms,
+        let Some(tries) = self.entries.get(key).map(|entry| entry.tries) else {
+            return;
         };
-        let until_ms = now_ms.saturating_add(self.rest_ms(&key, first_ms, tries));
-        if let Some(entry) = self.entries.get_mut(&key) {
+        let first_ms = if ok {
+            kind.rule().settle_ms
+        } else {
+            kind.rule().backoff_ms
+        };
+        let until_ms = now_ms.saturating_add(self.rest_ms(key, first_ms, tries));
+        if let Some(entry) = self.entries.get_mut(key) {
             entry.state = State::Resting { until_ms };
         }
     }
@@ -197,10 +244,16 @@ impl Pace {
     /// The earliest time at which something that waits now may pass: when to decide again, if nothing else
     /// happens before.
     pub fn next_ms(&self) -> Option<u64> {
-        let entries = self.entries.values().filter(|entry| entry.asked).map(|entry| match entry.state {
-            State::InFlight { until_ms } | State::Resting { until_ms } => until_ms,
-        });
-        entries.chain(self.tables.values().filter_map(|table| table.retry_ms)).min()
+        let entries = self
+            .entries
+            .values()
+            .filter(|entry| entry.asked)
+            .map(|entry| match entry.state {
+                State::InFlight { until_ms } | State::Resting { until_ms } => until_ms,
+            });
+        entries
+            .chain(self.tables.values().filter_map(|table| table.retry_ms))
+            .min()
     }
 
     fn in_flight(&self, now_ms: u64) -> BTreeMap<Kind, usize> {
@@ -215,7 +268,9 @@ impl Pace {
 
     /// A machine is not started while it is being stopped, removed, or started for something else.
     fn must_wait(&self, key: &ActionKey, now_ms: u64) -> bool {
-        let ActionKey::Start { instance, .. } = key else { return false };
+        let ActionKey::Start { instance, .. } = key else {
+            return false;
+        };
         self.entries.iter().any(|(other, entry)| {
             other != key
                 && machine(other) == Some(*instance)
@@ -240,11 +295,22 @@ impl Pace {
         let state = match kind {
             Kind::Report | Kind::CannotPlace => {
                 let rest_ms = self.rest_ms(&key, kind.rule().settle_ms, tries);
-                State::Resting { until_ms: now_ms.saturating_add(rest_ms) }
+                State::Resting {
+                    until_ms: now_ms.saturating_add(rest_ms),
+                }
             }
-            _ => State::InFlight { until_ms: now_ms.saturating_add(kind.rule().deadline_ms) },
+            _ => State::InFlight {
+                until_ms: now_ms.saturating_add(kind.rule().deadline_ms),
+            },
         };
-        self.entries.insert(key, Entry { state, tries, asked: true });
+        self.entries.insert(
+            key,
+            Entry {
+                state,
+                tries,
+                asked: true,
+            },
+        );
         true
     }
 
@@ -260,7 +326,14 @@ impl Pace {
             }
         }
         let tries = before.map_or(0, |table| table.tries);
-        self.tables.insert(key, Table { passed: action.clone(), retry_ms: None, tries });
+        self.tables.insert(
+            key,
+            Table {
+                passed: action.clone(),
+                retry_ms: None,
+                tries,
+            },
+        );
         Some(action)
     }
 
@@ -268,9 +341,13 @@ impl Pace {
     /// quarter: nodes that failed together do not try again together.
     fn rest_ms(&self, key: &ActionKey, first_ms: u64, tries: u32) -> u64 {
         let doublings = tries.saturating_sub(1).min(20);
-        let rest_ms = first_ms.saturating_mul(1 << doublings).min(Kind::of(key).rule().rest_max_ms);
-        let chance =
-            hash("formation 2026 pace v1", &[&self.node.0, &codec::encode(key), &tries.to_le_bytes()]);
+        let rest_ms = first_ms
+            .saturating_mul(1 << doublings)
+            .min(Kind::of(key).rule().rest_max_ms);
+        let chance = hash(
+            "formation 2026 pace v1",
+            &[&self.node.0, &codec::encode(key), &tries.to_le_bytes()],
+        );
         let part = u64::from(u16::from_le_bytes([chance[0], chance[1]]));
         rest_ms - rest_ms / 4 + (rest_ms / 2) * part / u64::from(u16::MAX)
     }

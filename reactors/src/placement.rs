@@ -35,7 +35,9 @@ pub fn decide(sight: &Sight<'_>) -> Vec<Action> {
     let mut load = Load::of(sight);
     let mut actions = Vec::new();
     for instance in sight.cloud.instances.values() {
-        let Some(next) = next_placement(sight, instance) else { continue };
+        let Some(next) = next_placement(sight, instance) else {
+            continue;
+        };
         if !sight.is_responsible(&instance.id.0, |_| true) {
             continue;
         }
@@ -43,12 +45,21 @@ pub fn decide(sight: &Sight<'_>) -> Vec<Action> {
             Choice::Node(node) => {
                 load.add(node, instance);
                 let (generation, previous) = (next.generation, next.previous);
-                let place = PlaceInstance { instance: instance.id, generation, previous, node };
+                let place = PlaceInstance {
+                    instance: instance.id,
+                    generation,
+                    previous,
+                    node,
+                };
                 actions.push(Action::Report(place.into()));
             }
             Choice::None(reason) if instance.cannot_place.as_deref() != Some(&reason) => {
                 let generation = next.generation;
-                let cannot = CannotPlace { instance: instance.id, generation, reason };
+                let cannot = CannotPlace {
+                    instance: instance.id,
+                    generation,
+                    reason,
+                };
                 actions.push(Action::Report(Report::CannotPlace(cannot)));
             }
             Choice::None(_) | Choice::NotYet => {}
@@ -68,12 +79,26 @@ fn next_placement(sight: &Sight<'_>, instance: &Instance) -> Option<Next> {
         return None;
     }
     match instance.placement() {
-        None => Some(Next { generation: 1, previous: None }),
-        Some(placed) if sight.silence_ms(placed.node) > PLACEMENT_SILENCE_MS => {
-            Some(Next { generation: placed.generation.checked_add(1)?, previous: Some(placed.op) })
-        }
+        None => Some(Next {
+            generation: 1,
+            previous: None,
+        }),
+        Some(placed) if is_lost(sight, placed.node) => Some(Next {
+            generation: placed.generation.checked_add(1)?,
+            previous: Some(placed.op),
+        }),
         Some(_) => None,
     }
+}
+
+/// Whether what a node holds must go elsewhere: it is silent for too long, or came back without the role.
+fn is_lost(sight: &Sight<'_>, node: NodeId) -> bool {
+    let announced = sight
+        .cloud
+        .nodes
+        .get(&node)
+        .and_then(|node| node.announced.as_ref());
+    sight.silence_ms(node) > PLACEMENT_SILENCE_MS || announced.is_some_and(|it| !it.roles.compute)
 }
 
 enum Choice {
@@ -85,10 +110,18 @@ enum Choice {
 }
 
 fn choose(sight: &Sight<'_>, load: &Load, instance: &Instance) -> Choice {
-    match sight.cloud.builds.get(&instance.request.build).map(|build| &build.state) {
+    match sight
+        .cloud
+        .builds
+        .get(&instance.request.build)
+        .map(|build| &build.state)
+    {
         Some(BuildState::Built { .. }) => {}
         Some(BuildState::Failed { reason, .. }) => {
-            let last = reason.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
+            let last = reason
+                .lines()
+                .rfind(|line| !line.trim().is_empty())
+                .unwrap_or_default();
             let last: String = last.chars().take(REASON_LOG_MAX).collect();
             return Choice::None(format!("its image could not be built: {last}"));
         }
@@ -133,23 +166,36 @@ fn misfit(
         return Some(format!("{} of {} vCPUs free", free.vcpus, capacity.vcpus));
     }
     if free.memory_mib < shape.memory_mib.into() {
-        return Some(format!("{} of {} MiB of memory free", free.memory_mib, capacity.memory_mib));
+        return Some(format!(
+            "{} of {} MiB of memory free",
+            free.memory_mib, capacity.memory_mib
+        ));
     }
     if free.disk_gib < shape.disk_gib.into() {
-        return Some(format!("{} of {} GiB of disk free", free.disk_gib, capacity.disk_gib));
+        return Some(format!(
+            "{} of {} GiB of disk free",
+            free.disk_gib, capacity.disk_gib
+        ));
     }
     None
 }
 
 fn reason(shape: &Shape, mut misfits: Vec<(&str, NodeId, String)>) -> String {
-    let Shape { vcpus, memory_mib, disk_gib } = shape;
+    let Shape {
+        vcpus,
+        memory_mib,
+        disk_gib,
+    } = shape;
     let wanted = format!("{vcpus} vCPUs, {memory_mib} MiB of memory and {disk_gib} GiB of disk");
     if misfits.is_empty() {
         return format!("no node has announced itself; wanted are {wanted}");
     }
     misfits.sort_unstable();
     let more = misfits.len().saturating_sub(REASON_NODES_MAX);
-    let named = misfits.iter().take(REASON_NODES_MAX).map(|(name, _, why)| format!("{name}: {why}"));
+    let named = misfits
+        .iter()
+        .take(REASON_NODES_MAX)
+        .map(|(name, _, why)| format!("{name}: {why}"));
     let mut parts: Vec<String> = named.collect();
     if more > 0 {
         parts.push(format!("and {more} more nodes"));
@@ -199,6 +245,9 @@ impl Load {
     /// Instances of the same agent on a node.
     fn peers(&self, node: NodeId, instance: &Instance) -> usize {
         let agent = instance.request.agent;
-        agent.and_then(|agent| self.agents.get(&(node, agent))).copied().unwrap_or_default()
+        agent
+            .and_then(|agent| self.agents.get(&(node, agent)))
+            .copied()
+            .unwrap_or_default()
     }
 }

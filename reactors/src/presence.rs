@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 use ledger::codec::{self, DecodeError};
 use ledger::id::{Digest, NetworkId, NodeId, hash};
 use ledger::key::{Check, SIGNATURE_BYTES, SecretKey, Signature};
+use ledger::op::Chain;
 use ledger::report::nodes::Capacity;
 use projections::cloud::Cloud;
 use projections::images::BuildState;
@@ -29,17 +30,12 @@ pub const PRESENCE_BYTES_MAX: usize = 192 * 1024;
 /// How far two nodes' clocks may lie apart.
 pub const PRESENCE_SKEW_MS: u64 = 2_000;
 
-/// A presence as it travels.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SignedPresence {
-    presence: Presence,
-    bytes: Vec<u8>,
-    signature: Signature,
-}
-
 /// Why a record is not taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PresenceRefusal {
+    /// It is not a presence.
+    #[error("not a presence: {0}")]
+    Framing(#[from] DecodeError),
     /// No node of this key is in the network.
     #[error("no node {0} is in the network")]
     UnknownNode(NodeId),
@@ -55,117 +51,128 @@ pub enum PresenceRefusal {
         /// How far ahead of this node's clock.
         ahead_ms: u64,
     },
-    /// One as new is held.
-    #[error("one as new is held")]
-    NotNewer,
     /// The signature does not hold.
     #[error("its signature does not hold")]
     Forged,
+}
+
+impl PresenceRefusal {
+    /// One word, for a counter.
+    pub fn name(&self) -> &'static str {
+        match self {
+            PresenceRefusal::Framing(_) => "framing",
+            PresenceRefusal::UnknownNode(_) => "unknown-node",
+            PresenceRefusal::Old { .. } => "old",
+            PresenceRefusal::Ahead { .. } => "ahead",
+            PresenceRefusal::Forged => "forged",
+        }
+    }
 }
 
 fn message(network: NetworkId, bytes: &[u8]) -> [u8; 32] {
     hash("formation 2026 presence v1", &[&network.0, bytes])
 }
 
-impl SignedPresence {
-    /// Signs what a node says of itself. `secret` must be the secret half of `presence.node`, and what the
-    /// presence lists must be within its bounds and in order, as [`own`] makes it.
-    pub fn sign(presence: Presence, network: NetworkId, secret: &SecretKey) -> Self {
-        let bytes = codec::encode(&presence);
-        let signature = secret.sign(&message(network, &bytes));
-        Self { presence, bytes, signature }
-    }
+/// The record of a presence. `secret` must be the secret half of `presence.node`, and what the presence lists
+/// must be within its bounds and in order, as [`own`] makes it.
+pub fn sign(presence: &Presence, network: NetworkId, secret: &SecretKey) -> Vec<u8> {
+    let mut record = codec::encode(presence);
+    let signature = secret.sign(&message(network, &record));
+    record.extend_from_slice(&signature.0);
+    record
+}
 
-    /// Reads a record; [`Self::accept`] tells whether it counts.
-    pub fn decode(record: &[u8]) -> Result<Self, DecodeError> {
-        let what = "a presence";
-        if record.len() > PRESENCE_BYTES_MAX {
-            let (size, max) = (record.len() as u64, PRESENCE_BYTES_MAX as u64);
-            return Err(DecodeError::TooLarge { what, size, max });
-        }
-        let split = record.len().checked_sub(SIGNATURE_BYTES).ok_or(DecodeError::Truncated(what))?;
-        let (bytes, signature) = record.split_at(split);
-        let presence: Presence = codec::decode(bytes, PRESENCE_BYTES_MAX, what)?;
-        check(&presence)?;
-        let signature = Signature(signature.try_into().expect("split off at this length"));
-        Ok(Self { presence, bytes: bytes.to_vec(), signature })
+/// Reads a record: what it says and the signature, still to be checked.
+pub fn decode(record: &[u8], network: NetworkId) -> Result<(Presence, Check), DecodeError> {
+    let what = "a presence";
+    if record.len() > PRESENCE_BYTES_MAX {
+        let (size, max) = (record.len() as u64, PRESENCE_BYTES_MAX as u64);
+        return Err(DecodeError::TooLarge { what, size, max });
     }
+    let split = record
+        .len()
+        .checked_sub(SIGNATURE_BYTES)
+        .ok_or(DecodeError::Truncated(what))?;
+    let (bytes, signature) = record.split_at(split);
+    let presence: Presence = codec::decode(bytes, PRESENCE_BYTES_MAX, what)?;
+    check_bounds(&presence)?;
+    let signature = Signature(signature.try_into().expect("split off at this length"));
+    let check = Check {
+        key: presence.node.into(),
+        message: message(network, bytes),
+        signature,
+    };
+    Ok((presence, check))
+}
 
-    /// The record as it travels.
-    pub fn encode(&self) -> Vec<u8> {
-        [self.bytes.as_slice(), &self.signature.0].concat()
+/// What a record says, if it counts at a node whose clock shows `now_ms`; none when one as new is held, which
+/// happens all the time, as every node passes on what it takes. What costs most, the signature, is looked at
+/// last.
+pub fn accept(
+    record: &[u8],
+    cloud: &Cloud,
+    observed: &Observed,
+    now_ms: u64,
+) -> Result<Option<Presence>, PresenceRefusal> {
+    let (said, check) = decode(record, cloud.network)?;
+    if !cloud.nodes.contains_key(&said.node) {
+        return Err(PresenceRefusal::UnknownNode(said.node));
     }
-
-    /// What it says.
-    pub fn presence(&self) -> &Presence {
-        &self.presence
+    let held = observed
+        .presences
+        .get(&said.node)
+        .map(|seen| (seen.presence.at_ms, seen.presence.seq));
+    if held >= Some((said.at_ms, said.seq)) {
+        return Ok(None);
     }
-
-    /// What it says.
-    pub fn into_presence(self) -> Presence {
-        self.presence
+    let reach_ms = PRESENCE_TTL_MS + PRESENCE_SKEW_MS;
+    let age_ms = now_ms.saturating_sub(said.at_ms);
+    if age_ms > reach_ms {
+        return Err(PresenceRefusal::Old { age_ms });
     }
-
-    /// The signature to check.
-    pub fn check(&self, network: NetworkId) -> Check {
-        Check {
-            key: self.presence.node.into(),
-            message: message(network, &self.bytes),
-            signature: self.signature,
-        }
+    let ahead_ms = said.at_ms.saturating_sub(now_ms);
+    if ahead_ms > reach_ms {
+        return Err(PresenceRefusal::Ahead { ahead_ms });
     }
-
-    /// Whether it counts at a node whose clock shows `now_ms` and which holds `held` of the same node. What
-    /// costs most, the signature, is looked at last.
-    pub fn accept(
-        &self,
-        cloud: &Cloud,
-        held: Option<&Presence>,
-        now_ms: u64,
-    ) -> Result<(), PresenceRefusal> {
-        let said = &self.presence;
-        if !cloud.nodes.contains_key(&said.node) {
-            return Err(PresenceRefusal::UnknownNode(said.node));
-        }
-        let reach_ms = PRESENCE_TTL_MS + PRESENCE_SKEW_MS;
-        let age_ms = now_ms.saturating_sub(said.at_ms);
-        if age_ms > reach_ms {
-            return Err(PresenceRefusal::Old { age_ms });
-        }
-        let ahead_ms = said.at_ms.saturating_sub(now_ms);
-        if ahead_ms > reach_ms {
-            return Err(PresenceRefusal::Ahead { ahead_ms });
-        }
-        if held.is_some_and(|held| (held.at_ms, held.seq) >= (said.at_ms, said.seq)) {
-            return Err(PresenceRefusal::NotNewer);
-        }
-        if !ledger::key::verify(&self.check(cloud.network)) {
-            return Err(PresenceRefusal::Forged);
-        }
-        Ok(())
+    if !ledger::key::verify(&check) {
+        return Err(PresenceRefusal::Forged);
     }
+    Ok(Some(said))
 }
 
 /// The bounds of what a presence lists; its instances stand in order, each once.
-fn check(presence: &Presence) -> Result<(), DecodeError> {
+fn check_bounds(presence: &Presence) -> Result<(), DecodeError> {
     let bounds = [
-        ("a presence's instances", presence.instances.len(), PRESENCE_INSTANCES_MAX),
+        (
+            "a presence's instances",
+            presence.instances.len(),
+            PRESENCE_INSTANCES_MAX,
+        ),
         ("a presence's images", presence.images.len(), PRESENCE_IMAGES_MAX),
     ];
     for (what, size, max) in bounds {
         if size > max {
-            return Err(DecodeError::TooLarge { what, size: size as u64, max: max as u64 });
+            return Err(DecodeError::TooLarge {
+                what,
+                size: size as u64,
+                max: max as u64,
+            });
         }
     }
-    if !presence.instances.is_sorted_by(|left, right| left.instance < right.instance) {
-        return Err(DecodeError::Meaningless("a presence whose instances are not in order"));
+    if !presence
+        .instances
+        .is_sorted_by(|left, right| left.instance < right.instance)
+    {
+        return Err(DecodeError::Meaningless(
+            "a presence whose instances are not in order",
+        ));
     }
     Ok(())
 }
 
 /// What this node says of itself now. At the bounds, the instances of the smallest ids and the newest images
 /// are told.
-pub fn own(cloud: &Cloud, observed: &Observed, me: &Me, incarnation: u64, seq: u64, now_ms: u64) -> Presence {
+pub fn own(cloud: &Cloud, me: &Me, observed: &Observed, chain: &Chain, seq: u64, now_ms: u64) -> Presence {
     let mut used = Capacity::default();
     let mut instances = Vec::new();
     for (id, machine) in &observed.machines {
@@ -173,7 +180,11 @@ pub fn own(cloud: &Cloud, observed: &Observed, me: &Me, incarnation: u64, seq: u
             continue;
         }
         let healthy = machine.state == MachineState::Running { serving: true };
-        instances.push(HeldInstance { instance: *id, generation: machine.generation, healthy });
+        instances.push(HeldInstance {
+            instance: *id,
+            generation: machine.generation,
+            healthy,
+        });
         let (vcpus, memory_mib, disk_gib) = match (&machine.spec, cloud.instances.get(id)) {
             (Some(spec), _) => (spec.vcpus, spec.memory_mib, spec.disk_gib),
             (None, Some(instance)) => {
@@ -187,7 +198,16 @@ pub fn own(cloud: &Cloud, observed: &Observed, me: &Me, incarnation: u64, seq: u
         used.disk_gib = used.disk_gib.saturating_add(disk_gib.into());
     }
     instances.truncate(PRESENCE_INSTANCES_MAX);
-    Presence { node: me.node, incarnation, at_ms: now_ms, seq, used, instances, images: images(cloud, observed) }
+    let incarnation = chain.incarnation;
+    Presence {
+        node: me.node,
+        incarnation,
+        at_ms: now_ms,
+        seq,
+        used,
+        instances,
+        images: images(cloud, observed),
+    }
 }
 
 /// The images held here, the newest build's first; then those that no build names.
