@@ -5,7 +5,8 @@
 //! what nodes tell; [`genesis`] begins a network and [`genesis::Invitation`] lets a node in; [`op`] is the
 //! signed link of a chain. [`admit`] is the door, [`limbo`] where early ops wait, [`log`] what was let in,
 //! [`vector`] its summary. [`sync`] is what replicas say to each other, [`peers`] and [`push`] when and to
-//! whom; [`replica`] is all of that together. [`journal`] numbers what was folded.
+//! whom; [`replica`] is all of that together. [`journal`] numbers what was folded; `io`
+//! (feature `store`) keeps ops and journal on disk.
 
 pub mod admit;
 mod chance;
@@ -15,6 +16,8 @@ pub mod command;
 pub mod entry;
 pub mod genesis;
 pub mod id;
+#[cfg(feature = "store")]
+pub mod io;
 pub mod journal;
 pub mod key;
 pub mod limbo;

@@ -1,0 +1,3 @@
+//! What touches the disk.
+
+pub mod store;
