@@ -1,0 +1,429 @@
+//! The law of the fold: the same ops give the same bytes, whatever the order of arrival and the batches.
+
+use std::collections::BTreeMap;
+
+use ledger::clock::Hlc;
+use ledger::codec::encode;
+use ledger::command::accounts::OpenAccount;
+use ledger::command::agents::{RegisterAgent, UpdateAgent};
+use ledger::command::domains::{ClaimDomain, ReleaseDomain};
+use ledger::command::images::BuildImage;
+use ledger::command::instances::{DeleteInstance, StartInstance, StopInstance};
+use ledger::command::{Body, LIFETIME_MS_MAX, SignedCommand};
+use ledger::entry::Entry;
+use ledger::id::{AgentId, BuildId, CommandId, Digest, InstanceId, OpId};
+use ledger::op::Op;
+use ledger::report::images::{ImageBuilt, ImageFailed};
+use ledger::report::instances::{CannotPlace, InstanceChanged, Phase, PlaceInstance};
+use ledger::report::nodes::{AnnounceNode, Capacity, OpenChain, Roles};
+use ledger::report::{Carry, Report};
+use projections::fold::Fold;
+use projections::outcome::Outcome;
+use proptest::prelude::*;
+
+use crate::oracle::{Oracle, name_of};
+use crate::script::{BEGIN_MS, Dice, World, failed, launch, release};
+
+const PEOPLE: [&str; 4] = ["alice", "bob", "carol", "dave"];
+const NAMES: [&str; 4] = ["web", "shop", "mail", "alice"];
+const NODES: usize = 4;
+
+/// A history: nodes with clocks that differ say things, sensible and not, about a small stock of names, so
+/// that they often meet.
+struct History {
+    world: World,
+    dice: Dice,
+    clocks_ms: [u64; NODES],
+    skews_ms: [u64; NODES],
+    carried: Vec<SignedCommand>,
+    /// With who asked for it, as all below.
+    builds: Vec<(usize, BuildId)>,
+    agents: Vec<(usize, AgentId)>,
+    instances: Vec<(usize, InstanceId)>,
+    /// op, instance, generation, node
+    placements: Vec<(OpId, InstanceId, u64, usize)>,
+}
+
+impl History {
+    fn new(seed: u64) -> Self {
+        let mut world = World::empty();
+        let mut dice = Dice(seed);
+        for _ in 0..NODES {
+            world.add_node();
+        }
+        let skews_ms = std::array::from_fn(|_| 10 * dice.roll(40) as u64);
+        Self {
+            world,
+            dice,
+            clocks_ms: [0; NODES],
+            skews_ms,
+            carried: Vec::new(),
+            builds: Vec::new(),
+            agents: Vec::new(),
+            instances: Vec::new(),
+            placements: Vec::new(),
+        }
+    }
+
+    fn write(seed: u64, steps: usize) -> World {
+        let mut history = Self::new(seed);
+        let open = || {
+            vec![
+                Report::from(OpenChain {
+                    invitation: Vec::new(),
+                    before: None,
+                })
+                .to_entry(),
+            ]
+        };
+        for node in 0..NODES {
+            history.op(node, open());
+        }
+        for who in 0..3 {
+            let name = PEOPLE[who].to_owned();
+            let held_by = history.world.node(who);
+            history.ask(who, OpenAccount { name: name.clone() });
+            let build = history.ask(
+                who,
+                BuildImage {
+                    name,
+                    context: Digest([1; 32]),
+                    context_bytes: 1,
+                    held_by,
+                },
+            );
+            history.ask(
+                who,
+                RegisterAgent {
+                    name: NAMES[who].into(),
+                    release: release(build.into()),
+                },
+            );
+            history.ask(who, launch(NAMES[who], build.into(), None));
+        }
+        for _ in 0..steps {
+            let node = history.dice.roll(NODES);
+            let entries: Vec<Entry> = (0..1 + history.dice.roll(3))
+                .map(|_| history.entry(node))
+                .collect();
+            let op = history.op(node, entries.clone());
+            for report in entries.iter().filter_map(|entry| Report::from_entry(entry).ok()) {
+                if let Report::PlaceInstance(it) = report {
+                    let on = (0..NODES)
+                        .find(|node| history.world.node(*node) == it.node)
+                        .unwrap_or(0);
+                    history.placements.push((op, it.instance, it.generation, on));
+                }
+            }
+        }
+        history.world
+    }
+
+    /// A person asks for something sensible through the node of the same number.
+    fn ask(&mut self, who: usize, body: impl Into<Body>) -> CommandId {
+        let command = self.world.sign_with(PEOPLE[who], body, |_| {});
+        self.note(who, &command);
+        let entry = Report::from(Carry {
+            command: command.bytes().to_vec(),
+        })
+        .to_entry();
+        self.op(who, vec![entry]);
+        command.id()
+    }
+
+    fn note(&mut self, who: usize, signed: &SignedCommand) {
+        match signed.command().body {
+            Body::BuildImage(_) => self.builds.push((who, signed.id().into())),
+            Body::RegisterAgent(_) => self.agents.push((who, signed.id().into())),
+            Body::LaunchInstance(_) => self.instances.push((who, signed.id().into())),
+            _ => {}
+        }
+    }
+
+    /// Clocks run in steps of 10 ms, so that those of different nodes often show the same.
+    fn op(&mut self, node: usize, entries: Vec<Entry>) -> OpId {
+        let wall_ms = BEGIN_MS + 10 * self.world.ops.len() as u64 + self.skews_ms[node];
+        self.clocks_ms[node] = wall_ms.max(self.clocks_ms[node] + 1);
+        self.world.now_ms = self.clocks_ms[node];
+        self.world.op_at(node, Hlc::at_ms(self.clocks_ms[node]), entries)
+    }
+
+    fn entry(&mut self, node: usize) -> Entry {
+        let place = self.dice.pick(&self.placements);
+        let build = self.dice.pick(&self.builds).map_or(BuildId([1; 32]), |it| it.1);
+        let instance = self
+            .dice
+            .pick(&self.instances)
+            .map_or(InstanceId([1; 32]), |it| it.1);
+        let report: Report = match self.dice.roll(24) {
+            0..12 => return self.command(node),
+            12 => ImageBuilt {
+                build,
+                image: Digest([2; 32]),
+                bytes: 3,
+                took_ms: 4,
+            }
+            .into(),
+            13 => ImageFailed {
+                build,
+                reason: "no".into(),
+            }
+            .into(),
+            14..16 => {
+                let node = self.world.node(self.dice.roll(NODES));
+                PlaceInstance {
+                    instance,
+                    generation: 1,
+                    previous: None,
+                    node,
+                }
+                .into()
+            }
+            16..18 => {
+                let Some((op, instance, generation, _)) = place else {
+                    return self.command(node);
+                };
+                let generation = generation + 1 + u64::from(self.dice.roll(8) == 0);
+                let node = self.world.node(self.dice.roll(NODES));
+                PlaceInstance {
+                    instance,
+                    generation,
+                    previous: Some(op),
+                    node,
+                }
+                .into()
+            }
+            18..21 => {
+                let Some((_, instance, generation, _)) = place else {
+                    return self.command(node);
+                };
+                let phases = [
+                    Phase::Booted,
+                    Phase::Serving,
+                    Phase::Stopped,
+                    failed(),
+                    Phase::Deleted,
+                ];
+                let phase = phases[self.dice.roll(phases.len())].clone();
+                InstanceChanged {
+                    instance,
+                    generation,
+                    start: self.dice.roll(3) as u32,
+                    phase,
+                }
+                .into()
+            }
+            21 => {
+                let generation = place.map_or(1, |place| place.2 + 1);
+                CannotPlace {
+                    instance,
+                    generation,
+                    reason: "full".into(),
+                }
+                .into()
+            }
+            22 => AnnounceNode {
+                name: NAMES[self.dice.roll(4)].into(),
+                roles: Roles {
+                    gateway: true,
+                    compute: true,
+                    builder: false,
+                    edge: false,
+                },
+                addresses: Vec::new(),
+                ipv4: Vec::new(),
+                capacity: Capacity::default(),
+            }
+            .into(),
+            _ => {
+                return Entry {
+                    kind: 0x100 + self.dice.roll(9) as u16,
+                    version: 1,
+                    bytes: vec![7; 9],
+                };
+            }
+        };
+        report.to_entry()
+    }
+
+    fn command(&mut self, node: usize) -> Entry {
+        let old = self.dice.roll(self.carried.len() * 8 + 1);
+        let command = match self.carried.get(old) {
+            Some(old) => old.clone(),
+            None => self.new_command(node),
+        };
+        self.carried.push(command.clone());
+        Report::from(Carry {
+            command: command.bytes().to_vec(),
+        })
+        .to_entry()
+    }
+
+    fn new_command(&mut self, node: usize) -> SignedCommand {
+        let dice = &mut self.dice;
+        let name = NAMES[dice.roll(4)].to_owned();
+        let domain = format!("{}.fog", NAMES[dice.roll(4)]);
+        let who = dice.roll(PEOPLE.len());
+        let agent = own(dice, who, &self.agents).unwrap_or(AgentId([1; 32]));
+        let build = own(dice, who, &self.builds).unwrap_or(BuildId([1; 32]));
+        let instance = own(dice, who, &self.instances).unwrap_or(InstanceId([1; 32]));
+        let held_by = self.world.node(node);
+        let body: Body = match dice.roll(16) {
+            0..2 => OpenAccount { name }.into(),
+            2..4 => BuildImage {
+                name,
+                context: Digest([1; 32]),
+                context_bytes: 1,
+                held_by,
+            }
+            .into(),
+            4..6 => RegisterAgent {
+                name,
+                release: release(build),
+            }
+            .into(),
+            6 => UpdateAgent {
+                agent,
+                release: release(build),
+            }
+            .into(),
+            7..10 => launch(&name, build, if dice.roll(2) == 0 { Some(agent) } else { None }).into(),
+            10 => StopInstance { instance }.into(),
+            11 => StartInstance { instance }.into(),
+            12 => DeleteInstance { instance }.into(),
+            13..15 => ClaimDomain { name: domain, agent }.into(),
+            _ => ReleaseDomain { name: domain }.into(),
+        };
+        let (life_ms, after) = (50 + dice.roll(900) as u64, dice.roll(self.carried.len() * 4 + 1));
+        let after: Vec<_> = self
+            .carried
+            .get(after)
+            .map(SignedCommand::id)
+            .into_iter()
+            .collect();
+        let nonce = self
+            .carried
+            .get(dice.roll(self.carried.len() * 8 + 1))
+            .map(|it| it.command().nonce);
+        let life_ms = if dice.roll(30) == 0 {
+            LIFETIME_MS_MAX + life_ms
+        } else {
+            life_ms
+        };
+        let clock_ms = self.clocks_ms[node];
+        let signed = self.world.sign_with(PEOPLE[who], body, |command| {
+            command.not_after_ms = clock_ms + life_ms;
+            command.after = after;
+            command.nonce = nonce.unwrap_or(command.nonce);
+        });
+        self.note(who, &signed);
+        signed
+    }
+}
+
+/// Mostly something of one's own.
+fn own<T: Copy>(dice: &mut Dice, who: usize, all: &[(usize, T)]) -> Option<T> {
+    let own: Vec<_> = all.iter().filter(|(owner, _)| *owner == who).copied().collect();
+    let from = if dice.roll(5) == 0 { all } else { &own };
+    dice.pick(from).map(|it| it.1)
+}
+
+/// Each op comes up to `late` places later than it should; the batches are of any size.
+fn arrivals(dice: &mut Dice, ops: &[Op], late: usize) -> Vec<Vec<Op>> {
+    let mut order: Vec<(usize, &Op)> = ops
+        .iter()
+        .enumerate()
+        .map(|(index, op)| (index + dice.roll(late + 1), op))
+        .collect();
+    order.sort_by_key(|(arrival, _)| *arrival);
+    let mut batches = vec![Vec::new()];
+    for (_, op) in order {
+        if dice.roll(3) == 0 {
+            batches.push(Vec::new());
+        }
+        batches.last_mut().expect("there is one").push(op.clone());
+        if dice.roll(20) == 0 {
+            batches.push(vec![op.clone()]);
+        }
+    }
+    batches
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_order_of_arrival_gives_the_bytes_of_the_plain_rules(
+        seed: u64,
+        steps in 1usize..100,
+        window in 1usize..40,
+        late in prop_oneof![Just(0), Just(3), Just(30), Just(1000)],
+    ) {
+        let world = History::write(seed, steps);
+        let oracle = Oracle::read(&world.genesis, &world.ops);
+        let mut whole = Fold::new(world.genesis.clone());
+        whole.apply(world.ops.clone());
+        oracle.compare(&whole.cloud());
+
+        let mut dice = Dice(seed ^ 1);
+        let mut fold = Fold::with_window(world.genesis.clone(), window);
+        let mut told: BTreeMap<(OpId, usize), Outcome> = BTreeMap::new();
+        let mut so_far: Vec<Op> = Vec::new();
+        for batch in arrivals(&mut dice, &world.ops, late) {
+            so_far.extend(batch.iter().cloned());
+            for change in fold.apply(batch) {
+                let earlier = told.insert((change.op, change.entry as usize), change.outcome.clone());
+                prop_assert_eq!(earlier.is_some(), change.turned);
+                prop_assert_ne!(earlier, Some(change.outcome));
+            }
+            if dice.roll(8) == 0 {
+                let mut fresh = Fold::new(world.genesis.clone());
+                fresh.apply(so_far.clone());
+                prop_assert_eq!(encode(&*fresh.cloud()), encode(&*fold.cloud()));
+            }
+        }
+        prop_assert_eq!(encode(&*fold.cloud()), encode(&*whole.cloud()));
+        prop_assert_eq!(fold.cloud().state_hash(), whole.cloud().state_hash());
+        prop_assert_eq!(fold.ops().len(), world.ops.len());
+        for (place, verdict) in &oracle.verdicts {
+            let (op, index) = *place;
+            prop_assert_eq!(name_of(&told[place]), *verdict);
+            prop_assert_eq!(fold.outcomes(op).map(|outcomes| &outcomes[index]), Some(&told[place]));
+        }
+    }
+}
+
+/// The histories above are worth little if most of what they say is void for one reason.
+#[test]
+fn the_histories_meet_every_rule() {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for seed in 0..40 {
+        let world = History::write(seed, 90);
+        for verdict in Oracle::read(&world.genesis, &world.ops).verdicts.values() {
+            *counts.entry(verdict).or_default() += 1;
+        }
+    }
+    let met = [
+        "AlreadyReported",
+        "Applied",
+        "Deleted",
+        "Expired",
+        "HasAccount",
+        "NameTaken",
+        "NoAccount",
+        "NonceUsed",
+        "NotFound",
+        "NotItsPlace",
+        "NotOwner",
+        "NotUnderstood",
+        "OutOfOrder",
+        "Replayed",
+        "StalePlacement",
+        "TooFarAhead",
+    ];
+    assert!(met.iter().all(|rule| counts.contains_key(rule)), "{counts:?}");
+    assert!(
+        counts["Applied"] * 4 > counts.values().sum::<usize>(),
+        "{counts:?}"
+    );
+}
