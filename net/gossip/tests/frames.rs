@@ -70,9 +70,9 @@ async fn three_nodes_that_all_dial_each_other_see_each_other_up_once() {
     }
     // Long enough for the doubles of the simultaneous dials to settle: many frames, each the only event.
     for round in 0..200u8 {
-        for i in 0..3 {
-            for j in (0..3).filter(|j| *j != i) {
-                assert!(nodes[i].handle.send(ids[j], vec![round, i as u8]));
+        for (i, node) in nodes.iter().enumerate() {
+            for id in ids.iter().filter(|id| **id != node.id()) {
+                assert!(node.handle.send(*id, vec![round, i as u8]));
             }
         }
         for (i, node) in nodes.iter_mut().enumerate() {
