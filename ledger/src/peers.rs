@@ -182,6 +182,7 @@ impl Replica {
             .is_some_and(|ms| now_ms < ms.saturating_add(STALL_MS));
         if hello.root == self.log.vector().root() {
             peer.greeted_ms = None;
+            self.agreed = true;
             return Ok(());
         }
         if crossed && own < from {

@@ -160,6 +160,8 @@ pub struct Replica {
     frontier: BTreeSet<(Hlc, OpId)>,
     pub(crate) counters: Counters,
     pub(crate) peers: Peers,
+    /// A peer has been found to hold the same since the opening.
+    pub(crate) agreed: bool,
 }
 
 impl Replica {
@@ -190,6 +192,7 @@ impl Replica {
             frontier: BTreeSet::new(),
             counters: Counters::default(),
             peers: Peers::default(),
+            agreed: false,
         };
         for op in stored {
             let (id, seq) = (op.id(), op.slot().seq);
@@ -371,6 +374,11 @@ impl Replica {
         let _ = self.admit_all(due, now_ms, &mut outputs);
         self.keep_talking(now_ms, &mut outputs);
         outputs
+    }
+
+    /// Whether since its opening this replica has held all that some peer held.
+    pub fn has_agreed(&self) -> bool {
+        self.agreed
     }
 
     /// The log.
