@@ -13,6 +13,8 @@
 //! assert_eq!(formfile.shape().memory_mib, 512);
 //! ```
 
+pub mod accounts;
+pub mod apt;
 pub mod ext4;
 pub mod formfile;
 pub mod formignore;
