@@ -67,8 +67,8 @@ pub fn ruleset(table: &GuestTable, before: RouterBefore, dns_port: u16, version:
             rules.chain(name, None);
         }
     }
-    rules.source();
-    rules.to_host(dns_port);
+    rules.sources();
+    rules.asking_the_host(dns_port);
     rules.passing(table, before);
     rules.chain(
         "postrouting",
@@ -180,7 +180,7 @@ impl Rules {
     }
 
     /// Who may speak on a tap.
-    fn source(&mut self) {
+    fn sources(&mut self) {
         self.chain("source", None);
         let on_tap = |value| Expr::Named(NamedExpression::Concat(vec![meta(MetaKey::Iifname), value]));
         let back = || Stmt::Return(None);
@@ -211,7 +211,7 @@ impl Rules {
     }
 
     /// What a guest may ask of the host itself.
-    fn to_host(&mut self, dns_port: u16) {
+    fn asking_the_host(&mut self, dns_port: u16) {
         self.chain("to_host", None);
         self.rule("to_host", vec![answers(), Stmt::Accept(None)]);
         let echo = equal(field("icmp", "type"), text("echo-request"));

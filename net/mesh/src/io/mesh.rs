@@ -37,8 +37,9 @@ impl Default for MeshConfig {
 pub struct Mesh {
     config: MeshConfig,
     kernel: Kernel,
-    /// One change at a time: two plans must not be made from one reading.
-    turn: Mutex<()>,
+    /// One change at a time: two plans must not be made from one reading. Holds what the host forwarded before
+    /// us, for the case that somebody flushes the rules that also remember it.
+    turn: Mutex<RouterBefore>,
 }
 
 /// What an apply changed.
@@ -130,18 +131,21 @@ impl Mesh {
         let mesh = Self {
             config,
             kernel,
-            turn: Mutex::new(()),
+            turn: Mutex::default(),
         };
-        mesh.read().await.map_err(|reason| OpenError::Unable { reason })?;
+        let (_, now, standing) = mesh.read().await.map_err(|reason| OpenError::Unable { reason })?;
+        *mesh.turn.lock().await = standing.unwrap_or(now);
         Ok(mesh)
     }
 
     /// Makes the host's network match the table. Not to be called with a table made before the ledger was
     /// read: it would take for gone what is only not known yet (taps in use stay even so).
     pub async fn apply(&self, table: &GuestTable) -> Result<Changes, ApplyError> {
-        let _turn = self.turn.lock().await;
+        let mut remembered = self.turn.lock().await;
         plan::check(table)?;
-        let (found, before) = self.read().await.map_err(|reason| ApplyError::Read { reason })?;
+        let (found, _, standing) = self.read().await.map_err(|reason| ApplyError::Read { reason })?;
+        let before = standing.unwrap_or(*remembered);
+        *remembered = before;
         let version = filter::version(table, before, self.config.dns_port);
         let plan = plan::plan(table, version, &found);
         let mut done = Changes {
@@ -183,8 +187,9 @@ impl Mesh {
 
     /// Takes away everything that is ours, also from under running machines, and puts forwarding back.
     pub async fn clear(&self) -> Result<(), ClearError> {
-        let _turn = self.turn.lock().await;
-        let (found, before) = self.read().await.map_err(|reason| ClearError { reason })?;
+        let remembered = self.turn.lock().await;
+        let (found, _, standing) = self.read().await.map_err(|reason| ClearError { reason })?;
+        let before = standing.unwrap_or(*remembered);
         let mut failed = Vec::new();
         for step in plan::plan_clear(&found) {
             if let Err(reason) = self.take(&step).await {
@@ -206,7 +211,8 @@ impl Mesh {
         }
     }
 
-    async fn read(&self) -> Result<(Found, RouterBefore), String> {
+    /// What stands, what the host forwards now, and what our rules say that it did before us.
+    async fn read(&self) -> Result<(Found, RouterBefore, Option<RouterBefore>), String> {
         let reading = self.kernel.read().await.map_err(|error| reason(&error))?;
         let standing = nft::read(&self.config.nft)
             .await
@@ -220,7 +226,7 @@ impl Mesh {
             filter: standing.map(|standing| standing.version.unwrap_or(0)),
             forwards: now.ipv4 && now.ipv6,
         };
-        Ok((found, standing.map_or(now, |standing| standing.before)))
+        Ok((found, now, standing.map(|standing| standing.before)))
     }
 
     async fn take(&self, step: &Step) -> Result<(), String> {
