@@ -84,6 +84,9 @@ macro_rules! bodies {
         $vis enum $name { $($(#[$vdoc])* $variant($content),)* }
 
         impl $name {
+            /// All kinds with their versions.
+            pub const KINDS: &[(u16, u8)] = &[$(($kind, $version)),*];
+
             /// Its kind's name, as people see it in `form ops log`.
             pub fn name(&self) -> &'static str {
                 match self { $($name::$variant(_) => stringify!($variant),)* }

@@ -1,0 +1,379 @@
+//! Every value has one encoding: what is written reads back, what reads re-encodes to the same bytes, and no
+//! bytes make a decoder panic.
+
+mod scene;
+
+use ledger::clock::Hlc;
+use ledger::command::accounts::OpenAccount;
+use ledger::command::agents::{RegisterAgent, Release, UpdateAgent};
+use ledger::command::domains::{ClaimDomain, ReleaseDomain};
+use ledger::command::images::BuildImage;
+use ledger::command::instances::{DeleteInstance, LaunchInstance, Shape, StartInstance, StopInstance};
+use ledger::command::{self, Command, SignedCommand};
+use ledger::entry::Entry;
+use ledger::genesis::{Invitation, SignedInvitation};
+use ledger::id::{AgentId, BuildId, CommandId, Digest, InstanceId, NodeId, OpId};
+use ledger::journal::{JournalRecord, OUTCOME_BYTES_MAX};
+use ledger::key::{SIGNATURE_BYTES, Signature};
+use ledger::op::{Body, Chain, Dependency};
+use ledger::report::images::{ImageBuilt, ImageFailed};
+use ledger::report::instances::{CannotPlace, InstanceChanged, Phase, PlaceInstance};
+use ledger::report::nodes::{AnnounceNode, Capacity, ChainEnd, OpenChain, Roles};
+use ledger::report::{Carry, Report};
+use ledger::sync::{Frame, HeadMark, Heads, Hello, Run, Unlisted};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use scene::network;
+
+fn label() -> impl Strategy<Value = String> {
+    "[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?"
+}
+
+fn shape() -> impl Strategy<Value = Shape> {
+    (1u8..=128, 128u32..=256_000, 1u16..).prop_map(|(vcpus, memory_mib, disk_gib)| Shape {
+        vcpus,
+        memory_mib,
+        disk_gib,
+    })
+}
+
+fn release() -> impl Strategy<Value = Release> {
+    (".{0,40}", any::<[u8; 32]>(), shape(), option::of(1u16..)).prop_map(
+        |(description, build, shape, port)| Release { description, build: BuildId(build), shape, port },
+    )
+}
+
+fn command_body() -> impl Strategy<Value = command::Body> {
+    let id = any::<[u8; 32]>;
+    prop_oneof![
+        label().prop_map(|name| OpenAccount { name }.into()),
+        (label(), id(), 0u64..1 << 30, id()).prop_map(|(name, context, context_bytes, held_by)| BuildImage {
+            name,
+            context: Digest(context),
+            context_bytes,
+            held_by: NodeId(held_by)
+        }
+        .into()),
+        (label(), release()).prop_map(|(name, release)| RegisterAgent { name, release }.into()),
+        (id(), release())
+            .prop_map(|(agent, release)| UpdateAgent { agent: AgentId(agent), release }.into()),
+        (label(), option::of(id()), id(), shape(), option::of(1u16..)).prop_map(
+            |(name, agent, build, shape, port)| LaunchInstance {
+                name,
+                agent: agent.map(AgentId),
+                build: BuildId(build),
+                shape,
+                port
+            }
+            .into()
+        ),
+        id().prop_map(|id| StopInstance { instance: InstanceId(id) }.into()),
+        id().prop_map(|id| StartInstance { instance: InstanceId(id) }.into()),
+        id().prop_map(|id| DeleteInstance { instance: InstanceId(id) }.into()),
+        (label(), id()).prop_map(|(name, agent)| ClaimDomain {
+            name: format!("{name}.fog"),
+            agent: AgentId(agent)
+        }
+        .into()),
+        label().prop_map(|name| ReleaseDomain { name: format!("{name}.fog") }.into()),
+    ]
+}
+
+fn phase() -> impl Strategy<Value = Phase> {
+    prop_oneof![
+        Just(Phase::Booted),
+        Just(Phase::Serving),
+        Just(Phase::Stopped),
+        Just(Phase::Deleted),
+        (".{0,40}", any::<Option<i32>>()).prop_map(|(reason, exit_code)| Phase::Failed { reason, exit_code }),
+    ]
+}
+
+fn node_report() -> impl Strategy<Value = Report> {
+    let id = any::<[u8; 32]>;
+    let end = (any::<u64>(), any::<u64>(), id());
+    let end = end.prop_map(|(incarnation, seq, id)| ChainEnd { incarnation, seq, id: OpId(id) });
+    let roles = any::<[bool; 4]>();
+    let roles =
+        roles.prop_map(|[gateway, compute, builder, edge]| Roles { gateway, compute, builder, edge });
+    let capacity = any::<(u32, u64, u64)>();
+    let capacity =
+        capacity.prop_map(|(vcpus, memory_mib, disk_gib)| Capacity { vcpus, memory_mib, disk_gib });
+    prop_oneof![
+        vec(any::<u8>(), 0..200).prop_map(|command| Carry { command }.into()),
+        (vec(any::<u8>(), 0..200), option::of(end))
+            .prop_map(|(invitation, before)| OpenChain { invitation, before }.into()),
+        (label(), roles, vec(".{0,60}", 0..5), vec(any::<std::net::Ipv4Addr>(), 0..5), capacity).prop_map(
+            |(name, roles, addresses, ipv4, capacity)| AnnounceNode { name, roles, addresses, ipv4, capacity }
+                .into()
+        ),
+        (id(), id(), any::<u64>(), any::<u64>()).prop_map(|(build, image, bytes, took_ms)| ImageBuilt {
+            build: BuildId(build),
+            image: Digest(image),
+            bytes,
+            took_ms
+        }
+        .into()),
+        (id(), ".{0,40}").prop_map(|(build, reason)| ImageFailed { build: BuildId(build), reason }.into()),
+        (id(), 2u64.., id(), id(), any::<bool>()).prop_map(|(instance, generation, previous, node, first)| {
+            let (instance, node) = (InstanceId(instance), NodeId(node));
+            let (generation, previous) = if first { (1, None) } else { (generation, Some(OpId(previous))) };
+            PlaceInstance { instance, generation, previous, node }.into()
+        }),
+        (id(), any::<u64>(), ".{0,40}").prop_map(|(instance, generation, reason)| CannotPlace {
+            instance: InstanceId(instance),
+            generation,
+            reason
+        }
+        .into()),
+        (id(), any::<u64>(), any::<u32>(), phase()).prop_map(|(instance, generation, start, phase)| {
+            InstanceChanged { instance: InstanceId(instance), generation, start, phase }.into()
+        }),
+    ]
+}
+
+fn body() -> impl Strategy<Value = Body> {
+    let entry = (any::<u16>(), any::<u8>(), vec(any::<u8>(), 0..50));
+    let entry = entry.prop_map(|(kind, version, bytes)| Entry { kind, version, bytes });
+    let dependencies = proptest::collection::btree_set(any::<[u8; 16]>().prop_map(Dependency), 0..6);
+    (any::<u64>(), dependencies, vec(entry, 0..5)).prop_map(|(hlc, dependencies, entries)| Body {
+        hlc: Hlc(hlc),
+        dependencies: dependencies.into_iter().collect(),
+        entries,
+    })
+}
+
+fn chain() -> impl Strategy<Value = Chain> {
+    // Few nodes, so that some have several chains.
+    (0u8..4, any::<u64>()).prop_map(|(node, incarnation)| Chain { node: NodeId([node; 32]), incarnation })
+}
+
+fn frame() -> impl Strategy<Value = Frame> {
+    let hello = (any::<[u8; 32]>()).prop_map(|root| Frame::Hello(Hello { network: network(), root }));
+    let mark = (any::<u64>(), any::<[u8; 8]>());
+    let mark =
+        mark.prop_map(|(next, mark)| if next == 0 { HeadMark::NOTHING } else { HeadMark { next, mark } });
+    let heads = proptest::collection::btree_map(chain(), mark, 0..20);
+    let heads = (any::<[bool; 4]>(), heads).prop_map(|([level, ask, last, page], heads)| {
+        let mut heads: Vec<_> = heads.into_iter().collect();
+        let after = if page && !heads.is_empty() { Some(heads.remove(0).0) } else { None };
+        let unlisted = if level { Unlisted::Level } else { Unlisted::Unknown };
+        Frame::Heads(Heads { unlisted, ask, after, last, heads })
+    });
+    let bodies = vec(vec(any::<u8>(), 0..100), 1..10);
+    let run = (any::<bool>(), chain(), 0u64..1 << 60, any::<[u8; 32]>(), bodies, vec(any::<u8>(), 64));
+    let run = run.prop_map(|(live, chain, first, previous, bodies, signature)| {
+        let signature = Signature(signature.try_into().unwrap());
+        Frame::Run(Run { live, chain, first, previous: OpId(previous), bodies, signature })
+    });
+    prop_oneof![1 => hello, 4 => heads, 4 => run, 1 => Just(Frame::More), 1 => Just(Frame::Next)]
+}
+
+/// Bytes near valid ones: cut, changed, lengthened.
+fn spoil(mut bytes: Vec<u8>, at: usize, with: u8, how: u8) -> Vec<u8> {
+    let at = at % (bytes.len() + 1);
+    match how % 4 {
+        0 => bytes.truncate(at),
+        1 => bytes.insert(at, with),
+        2 if at < bytes.len() => bytes[at] = with,
+        _ => bytes.push(with),
+    }
+    bytes
+}
+
+/// What any bytes give: no panic, and nothing but canonical bytes is read.
+fn decode_all(bytes: &[u8]) {
+    if let Ok(frame) = Frame::decode(bytes) {
+        assert_eq!(frame.encode(), bytes);
+    }
+    if let Ok(body) = Body::decode(bytes) {
+        assert_eq!(body.encode(), bytes);
+        for entry in &body.entries {
+            if let Ok(report) = Report::from_entry(entry) {
+                assert_eq!(report.to_entry(), *entry);
+            }
+        }
+    }
+    if let Ok(command) = SignedCommand::decode(network(), bytes) {
+        let again = command.command().body.to_entry();
+        assert_eq!(command::Body::from_entry(&again).unwrap(), command.command().body);
+    }
+    let _ = command::check_of(network(), bytes);
+    if let Ok(invitation) = SignedInvitation::decode(bytes) {
+        assert_eq!(invitation.bytes(), bytes);
+    }
+    if let Ok(record) = JournalRecord::decode(bytes) {
+        assert_eq!(record.encode(), bytes);
+    }
+    for (kind, version) in command::Body::KINDS.iter().chain(Report::KINDS) {
+        let entry = Entry { kind: *kind, version: *version, bytes: bytes.to_vec() };
+        if let Ok(body) = command::Body::from_entry(&entry) {
+            assert_eq!(body.to_entry(), entry);
+        }
+        if let Ok(report) = Report::from_entry(&entry) {
+            assert_eq!(report.to_entry(), entry);
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_command_reads_back(
+        body in command_body(),
+        nonce: [u8; 16],
+        not_after_ms: u64,
+        after in vec(any::<[u8; 32]>().prop_map(CommandId), 0..4),
+    ) {
+        let key = scene::secret(1);
+        let command = Command { key: key.public(), nonce, not_after_ms, after, body };
+        let signed = command.clone().sign(network(), &key);
+        let read = SignedCommand::decode(network(), signed.bytes()).unwrap();
+        prop_assert_eq!(read.command(), &command);
+        prop_assert_eq!(&read, &signed);
+        prop_assert_eq!(command::check_of(network(), signed.bytes()).unwrap().message, signed.id().0);
+        prop_assert!(ledger::key::verify(&read.check()));
+    }
+
+    #[test]
+    fn a_report_reads_back(report in node_report()) {
+        prop_assert_eq!(Report::from_entry(&report.to_entry()), Ok(report));
+    }
+
+    #[test]
+    fn a_body_reads_back(body in body()) {
+        prop_assert_eq!(Body::decode(&body.encode()), Ok(body));
+    }
+
+    #[test]
+    fn a_frame_reads_back(frame in frame()) {
+        prop_assert_eq!(Frame::decode(&frame.encode()), Ok(frame));
+    }
+
+    #[test]
+    fn an_invitation_reads_back(peers in vec(".{0,80}", 0..8)) {
+        let (genesis, admin) = (scene::genesis(), scene::admin());
+        let invitation = Invitation { genesis, node: scene::node(1), admin: admin.public(), peers };
+        let signed = invitation.sign(&admin);
+        prop_assert_eq!(SignedInvitation::decode(signed.bytes()), Ok(signed));
+    }
+
+    #[test]
+    fn a_journal_record_reads_back(offset: u64, op: [u8; 32], entry: u32, outcome: Vec<u8>, turned: bool) {
+        let record = JournalRecord { offset, op: OpId(op), entry, outcome, turned };
+        prop_assert_eq!(JournalRecord::decode(&record.encode()), Ok(record));
+    }
+
+    #[test]
+    fn no_bytes_make_a_decoder_panic(bytes in vec(any::<u8>(), 0..400)) {
+        decode_all(&bytes);
+    }
+
+    #[test]
+    fn no_spoilt_value_makes_a_decoder_panic(
+        frame in frame(),
+        body in body(),
+        command in command_body(),
+        report in node_report(),
+        spots in vec((any::<usize>(), any::<u8>(), any::<u8>()), 1..4),
+    ) {
+        let key = scene::secret(1);
+        let (nonce, not_after_ms) = ([0; 16], 1);
+        let command = Command { key: key.public(), nonce, not_after_ms, after: vec![], body: command };
+        let command = command.sign(network(), &key).bytes().to_vec();
+        let invitation = scene::invitation(1).bytes().to_vec();
+        for mut bytes in [frame.encode(), body.encode(), command, report.to_entry().bytes, invitation] {
+            decode_all(&bytes);
+            for (at, with, how) in &spots {
+                bytes = spoil(bytes, *at, *with, *how);
+                decode_all(&bytes);
+            }
+        }
+    }
+}
+
+#[test]
+fn values_over_their_bounds_are_refused() {
+    let big = |length| "x".repeat(length);
+    let shape = Shape { vcpus: 1, memory_mib: 128, disk_gib: 1 };
+    let launch = |name: &str, shape: Shape, port| {
+        let (agent, build) = (None, BuildId([0; 32]));
+        command::Body::from(LaunchInstance { name: name.into(), agent, build, shape, port })
+    };
+    let release = Release { description: big(5000), build: BuildId([0; 32]), shape, port: None };
+    let build = |context_bytes| {
+        let (context, held_by) = (Digest([0; 32]), NodeId([0; 32]));
+        command::Body::from(BuildImage { name: "a".into(), context, context_bytes, held_by })
+    };
+    for body in [
+        command::Body::from(OpenAccount { name: big(64) }),
+        OpenAccount { name: "".into() }.into(),
+        OpenAccount { name: "Upper".into() }.into(),
+        OpenAccount { name: "-a".into() }.into(),
+        RegisterAgent { name: "a".into(), release: release.clone() }.into(),
+        RegisterAgent { name: "a".into(), release: Release { description: "".into(), port: Some(0), ..release } }
+            .into(),
+        build((1 << 30) + 1),
+        launch("a", Shape { vcpus: 0, ..shape }, None),
+        launch("a", Shape { vcpus: 129, ..shape }, None),
+        launch("a", Shape { memory_mib: 127, ..shape }, None),
+        launch("a", Shape { memory_mib: 256_001, ..shape }, None),
+        launch("a", Shape { disk_gib: 0, ..shape }, None),
+        launch("a", shape, Some(0)),
+        launch("a.b", shape, None),
+        ClaimDomain { name: "a.com".into(), agent: AgentId([0; 32]) }.into(),
+        ReleaseDomain { name: "a.b.fog".into() }.into(),
+    ] {
+        assert!(command::Body::from_entry(&body.to_entry()).is_err(), "{body:?}");
+    }
+    let announce = AnnounceNode {
+        name: "a".into(),
+        roles: Roles { gateway: true, compute: true, builder: true, edge: true },
+        addresses: vec![],
+        ipv4: vec![],
+        capacity: Capacity::default(),
+    };
+    let place = PlaceInstance {
+        instance: InstanceId([0; 32]),
+        generation: 2,
+        previous: None,
+        node: NodeId([0; 32]),
+    };
+    for report in [
+        Report::from(ImageFailed { build: BuildId([0; 32]), reason: big(4097) }),
+        AnnounceNode { addresses: vec![big(300)], ..announce.clone() }.into(),
+        AnnounceNode { addresses: vec![String::new(); 17], ..announce }.into(),
+        place.into(),
+        PlaceInstance { generation: 0, ..place }.into(),
+        PlaceInstance { generation: 1, previous: Some(OpId([0; 32])), ..place }.into(),
+        OpenChain { invitation: vec![0; 5000], before: None }.into(),
+        Carry { command: vec![0; 32 * 1024 - 7] }.into(),
+    ] {
+        assert!(Report::from_entry(&report.to_entry()).is_err(), "{report:?}");
+    }
+    let record = JournalRecord {
+        offset: 0,
+        op: OpId([0; 32]),
+        entry: 0,
+        outcome: vec![0; OUTCOME_BYTES_MAX + 1],
+        turned: false,
+    };
+    assert!(JournalRecord::decode(&record.encode()).is_err());
+    assert_eq!(SIGNATURE_BYTES, 64);
+}
+
+#[test]
+fn heads_out_of_order_or_grouped_otherwise_are_refused() {
+    let chain = |node: u8, incarnation| Chain { node: NodeId([node; 32]), incarnation };
+    let mark = HeadMark { next: 1, mark: [1; 8] };
+    let heads = |chains: &[Chain], after| {
+        let heads = chains.iter().map(|chain| (*chain, mark)).collect();
+        let heads = Heads { unlisted: Unlisted::Level, ask: false, after, last: true, heads };
+        Frame::decode(&Frame::Heads(heads).encode())
+    };
+    assert!(heads(&[chain(1, 1), chain(1, 2), chain(2, 1)], None).is_ok());
+    assert!(heads(&[chain(1, 2), chain(1, 1)], None).is_err());
+    assert!(heads(&[chain(1, 1), chain(1, 1)], None).is_err());
+    assert!(heads(&[chain(2, 1), chain(1, 1)], None).is_err());
+    assert!(heads(&[chain(1, 1)], Some(chain(1, 1))).is_err());
+}

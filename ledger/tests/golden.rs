@@ -1,0 +1,244 @@
+//! The bytes of format v1, for ever: a vector for each kind and version, and for all that is hashed, signed,
+//! sent or stored. A vector once in `fixtures/golden-v1.txt` never changes; a change here means that old logs
+//! no longer read.
+//!
+//! A new kind or version adds a line: `FORMATION_WRITE_GOLDEN=1 cargo test -p ledger --test golden` writes the
+//! file, and the diff must show added lines only.
+
+mod scene;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use data_encoding::HEXLOWER;
+use ledger::clock::Hlc;
+use ledger::command::accounts::OpenAccount;
+use ledger::command::agents::{RegisterAgent, Release, UpdateAgent};
+use ledger::command::domains::{ClaimDomain, ReleaseDomain};
+use ledger::command::images::BuildImage;
+use ledger::command::instances::{DeleteInstance, LaunchInstance, Shape, StartInstance, StopInstance};
+use ledger::command::{self, Command, SignedCommand};
+use ledger::entry::Entry;
+use ledger::genesis::{Invitation, SignedInvitation};
+use ledger::id::{AgentId, BuildId, CommandId, Digest, InstanceId, NodeId, OpId};
+use ledger::journal::JournalRecord;
+use ledger::op::{Body, Chain, Dependency, Op, Slot};
+use ledger::report::images::{ImageBuilt, ImageFailed};
+use ledger::report::instances::{CannotPlace, InstanceChanged, Phase, PlaceInstance};
+use ledger::report::nodes::{AnnounceNode, Capacity, ChainEnd, OpenChain, Roles};
+use ledger::report::{Carry, Report};
+use ledger::sync::{Frame, HeadMark, Heads, Hello, Run, Unlisted};
+use ledger::vector::{Head, Vector};
+use scene::{START_MS, admin, network, secret};
+
+fn commands() -> Vec<command::Body> {
+    let shape = Shape { vcpus: 2, memory_mib: 512, disk_gib: 5 };
+    let release =
+        Release { description: "says hello".into(), build: BuildId([1; 32]), shape, port: Some(8080) };
+    let name = || String::from("hello");
+    vec![
+        OpenAccount { name: "alice".into() }.into(),
+        BuildImage { name: name(), context: Digest([2; 32]), context_bytes: 70_000, held_by: NodeId([3; 32]) }
+            .into(),
+        RegisterAgent { name: name(), release: release.clone() }.into(),
+        UpdateAgent { agent: AgentId([4; 32]), release: Release { port: None, ..release } }.into(),
+        LaunchInstance {
+            name: name(),
+            agent: Some(AgentId([4; 32])),
+            build: BuildId([1; 32]),
+            shape,
+            port: Some(80),
+        }
+        .into(),
+        StopInstance { instance: InstanceId([5; 32]) }.into(),
+        StartInstance { instance: InstanceId([5; 32]) }.into(),
+        DeleteInstance { instance: InstanceId([5; 32]) }.into(),
+        ClaimDomain { name: "hello.fog".into(), agent: AgentId([4; 32]) }.into(),
+        ReleaseDomain { name: "hello.fog".into() }.into(),
+    ]
+}
+
+fn reports() -> Vec<(&'static str, Report)> {
+    let instance = InstanceId([5; 32]);
+    let changed = |phase| InstanceChanged { instance, generation: 3, start: 2, phase }.into();
+    let failed = Phase::Failed { reason: "exit".into(), exit_code: Some(-1) };
+    vec![
+        ("", Carry { command: vec![1, 2, 3] }.into()),
+        ("", {
+            let before = Some(ChainEnd { incarnation: 9, seq: 300, id: OpId([6; 32]) });
+            OpenChain { invitation: vec![7; 5], before }.into()
+        }),
+        ("", {
+            AnnounceNode {
+                name: "node-a".into(),
+                roles: Roles { gateway: true, compute: false, builder: true, edge: false },
+                addresses: vec!["/ip4/10.0.0.1/udp/4001/quic-v1".into()],
+                ipv4: vec![std::net::Ipv4Addr::new(10, 0, 0, 1)],
+                capacity: Capacity { vcpus: 8, memory_mib: 16_384, disk_gib: 200 },
+            }
+            .into()
+        }),
+        ("", {
+            ImageBuilt { build: BuildId([1; 32]), image: Digest([8; 32]), bytes: 1 << 27, took_ms: 4_321 }
+                .into()
+        }),
+        ("", ImageFailed { build: BuildId([1; 32]), reason: "no space".into() }.into()),
+        ("", {
+            let previous = Some(OpId([6; 32]));
+            PlaceInstance { instance, generation: 2, previous, node: NodeId([3; 32]) }.into()
+        }),
+        ("", CannotPlace { instance, generation: 1, reason: "no node has 128 GiB".into() }.into()),
+        (" booted", changed(Phase::Booted)),
+        (" serving", changed(Phase::Serving)),
+        (" stopped", changed(Phase::Stopped)),
+        (" failed", changed(failed)),
+        (" deleted", changed(Phase::Deleted)),
+    ]
+}
+
+fn signed_command() -> SignedCommand {
+    let key = secret(42);
+    let command = Command {
+        key: key.public(),
+        nonce: [11; 16],
+        not_after_ms: START_MS,
+        after: vec![CommandId([12; 32])],
+        body: OpenAccount { name: "alice".into() }.into(),
+    };
+    command.sign(network(), &key)
+}
+
+fn signed_invitation() -> SignedInvitation {
+    let peers = vec!["/ip4/10.0.0.1/udp/4001/quic-v1".into()];
+    let invitation =
+        Invitation { genesis: scene::genesis(), node: scene::node(1), admin: admin().public(), peers };
+    invitation.sign(&admin())
+}
+
+fn op() -> Op {
+    let chain = Chain { node: scene::node(1), incarnation: 0x0102_0304_0506_0708 };
+    let slot = Slot { chain, seq: 300, previous: OpId([6; 32]) };
+    let entries = vec![
+        Report::from(Carry { command: signed_command().bytes().to_vec() }).to_entry(),
+        Entry { kind: 0x7777, version: 200, bytes: vec![1] },
+    ];
+    let dependencies = vec![Dependency([1; 16]), Dependency([2; 16])];
+    let hlc = Hlc(Hlc::at_ms(START_MS).0 + 5);
+    Op::sign(network(), slot, Body { hlc, dependencies, entries }, &secret(1))
+}
+
+fn frames() -> Vec<(&'static str, Frame)> {
+    let chain = |node: u8, incarnation| Chain { node: NodeId([node; 32]), incarnation };
+    let heads = vec![
+        (chain(1, 1), HeadMark { next: 300, mark: [1; 8] }),
+        (chain(1, 2), HeadMark::NOTHING),
+        (chain(2, 9), HeadMark { next: 1, mark: [2; 8] }),
+    ];
+    let (unlisted, after) = (Unlisted::Level, Some(chain(0, 1)));
+    vec![
+        ("hello", Frame::Hello(Hello { network: network(), root: [1; 32] })),
+        ("heads", Frame::Heads(Heads { unlisted, ask: true, after, last: true, heads })),
+        ("run", Frame::Run(Run { live: true, ..scene::run_of(&[op()], false) })),
+        ("more", Frame::More),
+        ("next", Frame::Next),
+    ]
+}
+
+fn vectors() -> BTreeMap<String, Vec<u8>> {
+    let mut vectors = BTreeMap::new();
+    let mut add = |name: String, bytes: Vec<u8>| {
+        assert!(vectors.insert(name.clone(), bytes).is_none(), "{name} is there twice");
+    };
+    for body in commands() {
+        let entry = body.to_entry();
+        add(format!("kind {:#05x} v{} {}", entry.kind, entry.version, body.name()), entry.bytes);
+    }
+    for (which, report) in reports() {
+        let entry = report.to_entry();
+        add(format!("kind {:#05x} v{} {}{which}", entry.kind, entry.version, report.name()), entry.bytes);
+    }
+    add("genesis".into(), ledger::codec::encode(&scene::genesis()));
+    add("genesis id".into(), network().0.to_vec());
+    add("invitation".into(), signed_invitation().bytes().to_vec());
+    add("command".into(), signed_command().bytes().to_vec());
+    add("command id".into(), signed_command().id().0.to_vec());
+    let op = op();
+    add("op body".into(), op.bytes().to_vec());
+    add("op id".into(), op.id().0.to_vec());
+    add("op signature".into(), op.signature().unwrap().0.to_vec());
+    for (name, frame) in frames() {
+        add(format!("frame {name}"), frame.encode());
+    }
+    let mut vector = Vector::default();
+    vector.advance(op.slot().chain, Head { next: 301, id: op.id() });
+    add("vector root".into(), vector.root().to_vec());
+    let record =
+        JournalRecord { offset: 1000, op: op.id(), entry: 1, outcome: vec![1, 2, 3], turned: true };
+    add("journal record".into(), record.encode());
+    vectors
+}
+
+fn file() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/golden-v1.txt")
+}
+
+fn fixtures() -> BTreeMap<String, Vec<u8>> {
+    let text = std::fs::read_to_string(file()).unwrap();
+    let line = |line: &str| {
+        let (name, hex) = line.split_once(" = ").unwrap();
+        (name.to_string(), HEXLOWER.decode(hex.as_bytes()).unwrap())
+    };
+    text.lines().filter(|line| !line.starts_with('#')).map(line).collect()
+}
+
+#[test]
+fn the_bytes_are_those_of_the_fixtures() {
+    let vectors = vectors();
+    if std::env::var_os("FORMATION_WRITE_GOLDEN").is_some() {
+        let line = |(name, bytes): (&String, &Vec<u8>)| format!("{name} = {}\n", HEXLOWER.encode(bytes));
+        let text: String = vectors.iter().map(line).collect();
+        let head = "# Format v1. A line once here never changes; see tests/golden.rs.\n";
+        std::fs::write(file(), format!("{head}{text}")).unwrap();
+    }
+    let fixtures = fixtures();
+    for (name, bytes) in &vectors {
+        assert_eq!(fixtures.get(name).map(|b| HEXLOWER.encode(b)), Some(HEXLOWER.encode(bytes)), "{name}");
+    }
+    assert_eq!(fixtures.len(), vectors.len(), "every fixture is still made by this test");
+}
+
+#[test]
+fn every_kind_and_version_has_a_fixture() {
+    let fixtures = fixtures();
+    for (kind, version) in command::Body::KINDS.iter().chain(Report::KINDS) {
+        let prefix = format!("kind {kind:#05x} v{version} ");
+        assert!(fixtures.keys().any(|name| name.starts_with(&prefix)), "no fixture for {prefix}");
+    }
+}
+
+#[test]
+fn the_fixtures_read_back() {
+    let fixtures = fixtures();
+    let entry = |body: Entry, name: String| Entry { bytes: fixtures[&name].clone(), ..body };
+    for body in commands() {
+        let made = body.to_entry();
+        let name = format!("kind {:#05x} v{} {}", made.kind, made.version, body.name());
+        assert_eq!(command::Body::from_entry(&entry(made, name)), Ok(body));
+    }
+    for (which, report) in reports() {
+        let made = report.to_entry();
+        let name = format!("kind {:#05x} v{} {}{which}", made.kind, made.version, report.name());
+        assert_eq!(Report::from_entry(&entry(made, name)), Ok(report));
+    }
+    assert_eq!(SignedCommand::decode(network(), &fixtures["command"]), Ok(signed_command()));
+    assert!(ledger::key::verify(&signed_command().check()));
+    let invitation = SignedInvitation::decode(&fixtures["invitation"]).unwrap();
+    assert_eq!(invitation.verify(network(), scene::node(1)), Ok(()));
+    let read = Op::decode(network(), *op().slot(), fixtures["op body"].clone(), op().signature()).unwrap();
+    assert_eq!(read, op());
+    assert!(ledger::key::verify(&read.check().unwrap()));
+    for (name, frame) in frames() {
+        assert_eq!(Frame::decode(&fixtures[&format!("frame {name}")]), Ok(frame));
+    }
+    assert_eq!(JournalRecord::decode(&fixtures["journal record"]).unwrap().offset, 1000);
+}
