@@ -2,14 +2,22 @@
 //!
 //! In reading order: [`path`] says where things are; [`door`] is what the API needs of the node behind it;
 //! [`views`] are the answers, one file a noun; [`problem`] is the one format of errors; [`signature`] makes
-//! and checks signed requests; [`client`] is the other side, used by the CLI.
+//! and checks signed requests; `routes` serve; [`openapi`] tells machines; [`figures`] are for Prometheus;
+//! [`serve`] listens; [`client`] is the other side, used by the CLI.
 
 pub mod client;
 pub mod door;
+pub mod figures;
+pub mod openapi;
 pub mod path;
 pub mod problem;
+mod routes;
+mod serve;
 pub mod signature;
 pub mod views;
+
+pub use routes::{LOG_ANSWER_BYTES_MAX, Limits};
+pub use serve::serve;
 
 /// The header that says with which byte of a log an answer begins.
 pub const LOG_FROM: &str = "form-log-from";

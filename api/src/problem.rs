@@ -100,8 +100,10 @@ codes! {
     StaleReport = "stale_report", CONFLICT, "The report does not count";
     /// The body is not what was announced.
     BodyMismatch = "body_mismatch", BAD_REQUEST, "The body is not what was announced";
-    /// The body stopped coming, or the answer took too long.
-    Timeout = "timeout", REQUEST_TIMEOUT, "It took too long";
+    /// The body stopped coming.
+    Stalled = "stalled", REQUEST_TIMEOUT, "The body stopped coming";
+    /// The answer took too long.
+    Timeout = "timeout", GATEWAY_TIMEOUT, "The answer took too long";
     /// The node does as much as it can already.
     Busy = "busy", SERVICE_UNAVAILABLE, "The node is busy";
     /// The node is shutting down.

@@ -27,8 +27,8 @@ pub enum EventStart {
     Now,
     /// With this offset of the node's journal.
     Offset(u64),
-    /// After the event with this id, as the server gave it: `<node>:<offset>`.
-    After(String),
+    /// Where another stream stood: the id that came with its last event.
+    Cursor(String),
 }
 
 /// The server says something every 15 seconds.
@@ -138,7 +138,7 @@ impl State {
             .http
             .get(url.clone())
             .header(header::ACCEPT, "text/event-stream");
-        if let EventStart::After(id) = &self.start {
+        if let EventStart::Cursor(id) = &self.start {
             request = request.header("last-event-id", id);
         }
         send(&url, request).await
@@ -146,7 +146,7 @@ impl State {
 
     fn understand(&mut self, raw: RawEvent) -> Step {
         if let Some(id) = raw.id {
-            self.start = EventStart::After(id);
+            self.start = EventStart::Cursor(id);
         }
         self.retry = RETRY_FIRST;
         // The server tells where it is without an event, so that one who heard nothing resumes there too.

@@ -89,7 +89,12 @@ fn our_own_signature_keeps_its_form() {
         .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
         .collect();
     lines.sort();
-    insta::assert_snapshot!(lines.join("\n"), @"");
+    insta::assert_snapshot!(lines.join("\n"), @r#"
+    content-digest: sha-256=:LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=:
+    content-length: 5
+    signature-input: form=("@method" "@path" "@query" "content-digest" "content-length");created=1800000000;nonce="09090909090909090909090909090909";keyid="ed25519:ea4a6c63e29c520abef5507b132ec5f9954776aebebe7b92421eea691446d22c";alg="ed25519";tag="formation"
+    signature: form=:AF5lxyD45UJ6VArG4hEd44sKRUjKAWdhwRzpmmy+ylDopERKemM79dzW05Ab0r0xHA+UN58fWLN/2Erf2fc1Bg==:
+    "#);
 }
 
 #[test]

@@ -1,6 +1,7 @@
-//! Claimed domain names as people see them.
+//! Domain names that lead to agents, as people see them.
 
 use ledger::id::{AccountId, AgentId};
+use projections::agents::{Agent, vanity_name};
 use projections::cloud::Cloud;
 use projections::domains::Domain;
 use serde::{Deserialize, Serialize};
@@ -8,12 +9,14 @@ use utoipa::ToSchema;
 
 use super::account_name;
 
-/// A claimed name.
+/// A name that leads to an agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DomainView {
     /// The name in lower case, without a trailing dot.
     pub name: String,
-    /// Who claimed it.
+    /// Where it comes from.
+    pub origin: DomainOrigin,
+    /// Whose it is.
     #[schema(value_type = String)]
     pub owner: AccountId,
     /// The owner's name.
@@ -23,20 +26,44 @@ pub struct DomainView {
     pub agent: AgentId,
     /// The agent's name.
     pub agent_name: Option<String>,
-    /// When it was claimed.
-    pub claimed_ms: u64,
+    /// Since when: the claim, or the registration of the agent.
+    pub since_ms: u64,
+}
+
+/// Where a name comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DomainOrigin {
+    /// It was claimed for the agent.
+    Claimed,
+    /// It comes with the agent's name.
+    Vanity,
 }
 
 impl DomainView {
-    /// The domain as it stands in `cloud`.
+    /// A claimed name as it stands in `cloud`.
     pub fn new(cloud: &Cloud, domain: &Domain) -> Self {
         Self {
             name: domain.name.clone(),
+            origin: DomainOrigin::Claimed,
             owner: domain.owner,
             owner_name: account_name(cloud, domain.owner),
             agent: domain.agent,
             agent_name: cloud.agents.get(&domain.agent).map(|agent| agent.name.clone()),
-            claimed_ms: domain.claimed.ms(),
+            since_ms: domain.claimed.ms(),
+        }
+    }
+
+    /// The name that comes with an agent's.
+    pub fn vanity(cloud: &Cloud, agent: &Agent) -> Self {
+        Self {
+            name: vanity_name(&agent.name),
+            origin: DomainOrigin::Vanity,
+            owner: agent.owner,
+            owner_name: account_name(cloud, agent.owner),
+            agent: agent.id,
+            agent_name: Some(agent.name.clone()),
+            since_ms: agent.registered.ms(),
         }
     }
 }

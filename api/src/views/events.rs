@@ -1,7 +1,8 @@
 //! Events: what a node's fold did, in the order in which it did it.
 //!
-//! The id of an event is `<node>:<offset>`: each node numbers its own journal. A consumer resumes at the
-//! node that it was with. Every event comes at least once; a turn of an outcome is an event too.
+//! The id that travels with an event is a cursor, `<node>:<offset of the next one>`: each node numbers its own
+//! journal, and a consumer resumes at the node that it was with. Every event comes at least once; a turn of an
+//! outcome is an event too.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,35 +15,35 @@ use utoipa::ToSchema;
 use super::ops::EntryView;
 use crate::door::JournalEntry;
 
-/// Where an event stands: whose journal, and its number there.
+/// Where a consumer goes on: in whose journal, and with which event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct EventId {
+pub struct EventCursor {
     /// Whose journal.
     pub node: NodeId,
-    /// The number.
-    pub offset: u64,
+    /// The number of the first event that it has not had.
+    pub next: u64,
 }
 
-impl fmt::Display for EventId {
+impl fmt::Display for EventCursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.node, self.offset)
+        write!(f, "{}:{}", self.node, self.next)
     }
 }
 
-/// The text is not the id of an event.
+/// The text is not a cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not the id of an event: `<node>:<offset>` is expected")]
-pub struct ParseEventIdError;
+#[error("not a cursor of an event stream: `<node>:<offset>` is expected")]
+pub struct ParseEventCursorError;
 
-impl FromStr for EventId {
-    type Err = ParseEventIdError;
+impl FromStr for EventCursor {
+    type Err = ParseEventCursorError;
 
-    fn from_str(text: &str) -> Result<Self, ParseEventIdError> {
-        let (node, offset) = text.split_once(':').ok_or(ParseEventIdError)?;
-        let node = node.parse().map_err(|_| ParseEventIdError)?;
+    fn from_str(text: &str) -> Result<Self, ParseEventCursorError> {
+        let (node, next) = text.split_once(':').ok_or(ParseEventCursorError)?;
+        let node = node.parse().map_err(|_| ParseEventCursorError)?;
         Ok(Self {
             node,
-            offset: offset.parse().map_err(|_| ParseEventIdError)?,
+            next: next.parse().map_err(|_| ParseEventCursorError)?,
         })
     }
 }
@@ -66,6 +67,13 @@ pub struct EventView {
     pub turned: bool,
     /// What was said and what became of it.
     pub entry: EntryView,
+}
+
+/// Tells a consumer where it is when there is no event to tell: at the beginning and as a heartbeat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct JournalPosition {
+    /// The offset that the next event will have.
+    pub next: u64,
 }
 
 impl EventView {

@@ -214,7 +214,11 @@ fn image(cloud: &Cloud, build: BuildId) -> Result<Option<Digest>, &str> {
 /// Where the instance stands, and why.
 pub fn word(cloud: &Cloud, live: &Live, instance: &Instance) -> (InstanceWord, Option<String>) {
     let placement = instance.placement();
+    // An end that its owner has overruled by a start since is past.
     let phase = current_status(instance).map(|status| &status.phase);
+    let overruled = instance.wanted == Wanted::Running && !instance.has_ended();
+    let ended = |phase: &&Phase| matches!(phase, Phase::Stopped | Phase::Failed { .. });
+    let phase = phase.filter(|phase| !(overruled && ended(phase)));
     if instance.wanted == Wanted::Deleted || phase == Some(&Phase::Deleted) {
         return (InstanceWord::Deleting, None);
     }

@@ -1,0 +1,207 @@
+//! Serves the API on listeners till it is told to stop: HTTP/1.1, every connection bounded in what it may send,
+//! how long it may take, and how long it may take nothing.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::door::Door;
+use crate::routes::app::App;
+use crate::routes::{self, Limits};
+
+/// Header fields of a request, at most.
+const HEADERS_MAX: usize = 64;
+
+/// After an accept failed (too many open files), before the next.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Between two tidyings of the recorded figures.
+const TIDY_EVERY: Duration = Duration::from_secs(5);
+
+/// Serves the API on all `listeners` till `shutdown` is cancelled; then event streams and followed logs end,
+/// other requests get [`Limits::drain_time`] to finish.
+pub async fn serve(
+    listeners: Vec<TcpListener>,
+    door: Arc<dyn Door>,
+    limits: Limits,
+    shutdown: CancellationToken,
+) {
+    crate::figures::install();
+    let app = App::new(door, limits.clone(), shutdown.clone());
+    let service = routes::router(app);
+    let connections = Arc::new(Semaphore::new(limits.connections));
+    let graceful = Arc::new(GracefulShutdown::new());
+    let mut accepting = JoinSet::new();
+    for listener in listeners {
+        accepting.spawn(accept(
+            listener,
+            service.clone(),
+            limits.clone(),
+            Arc::clone(&connections),
+            Arc::clone(&graceful),
+            shutdown.clone(),
+        ));
+    }
+    accepting.spawn(tidy(shutdown.clone()));
+    while let Some(ended) = accepting.join_next().await {
+        if let Err(error) = ended
+            && error.is_panic()
+        {
+            tracing::error!("a task of the API's server failed: {error}");
+        }
+    }
+    shutdown.cancelled().await;
+    let graceful = Arc::into_inner(graceful).expect("the tasks that shared it have ended");
+    if tokio::time::timeout(limits.drain_time, graceful.shutdown())
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            "requests were still open {} seconds after the order to stop",
+            limits.drain_time.as_secs()
+        );
+    }
+}
+
+async fn tidy(shutdown: CancellationToken) {
+    while tokio::time::timeout(TIDY_EVERY, shutdown.cancelled())
+        .await
+        .is_err()
+    {
+        crate::figures::tidy();
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    service: axum::Router,
+    limits: Limits,
+    connections: Arc<Semaphore>,
+    graceful: Arc<GracefulShutdown>,
+    shutdown: CancellationToken,
+) {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(limits.header_time)
+        .max_headers(HEADERS_MAX)
+        .max_header_size(limits.header_bytes)
+        .max_buf_size(limits.header_bytes.max(8 * 1024) + 64 * 1024);
+    loop {
+        // Beyond the bound nobody is accepted: the kernel's queue holds them, and then refuses.
+        let place = tokio::select! {
+            place = Arc::clone(&connections).acquire_owned() => place.expect("the semaphore is never closed"),
+            () = shutdown.cancelled() => return,
+        };
+        let stream = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!("a connection was not accepted: {error}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            },
+            () = shutdown.cancelled() => return,
+        };
+        let _ = stream.set_nodelay(true);
+        let stream = TokioIo::new(Guarded::new(stream, limits.stall_time));
+        let connection = http.serve_connection(stream, TowerToHyperService::new(service.clone()));
+        let connection = graceful.watch(connection);
+        tokio::spawn(async move {
+            let _place = place;
+            if let Err(error) = connection.await {
+                tracing::debug!("a connection of the API broke: {error}");
+            }
+        });
+    }
+}
+
+/// A connection that breaks when what we write is not taken for too long: a reader that stands still would else
+/// hold its place, and what was made for it, for ever.
+struct Guarded {
+    stream: TcpStream,
+    stall_time: Duration,
+    stall: Pin<Box<Sleep>>,
+    waiting: bool,
+}
+
+impl Guarded {
+    fn new(stream: TcpStream, stall_time: Duration) -> Self {
+        Self {
+            stream,
+            stall_time,
+            stall: Box::pin(tokio::time::sleep(stall_time)),
+            waiting: false,
+        }
+    }
+
+    fn guard<T>(&mut self, context: &mut Context<'_>, poll: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if poll.is_ready() {
+            self.waiting = false;
+            return poll;
+        }
+        if !self.waiting {
+            self.waiting = true;
+            self.stall.as_mut().reset(Instant::now() + self.stall_time);
+        }
+        std::task::ready!(self.stall.as_mut().poll(context));
+        Poll::Ready(Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the other side takes nothing",
+        )))
+    }
+}
+
+impl AsyncRead for Guarded {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Guarded {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let poll = Pin::new(&mut this.stream).poll_write(context, bytes);
+        this.guard(context, poll)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let poll = Pin::new(&mut this.stream).poll_write_vectored(context, slices);
+        this.guard(context, poll)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+    }
+}
