@@ -3,7 +3,7 @@
 //! In reading order: [`path`] says where things are; [`door`] is what the API needs of the node behind it;
 //! [`views`] are the answers, one file a noun; [`problem`] is the one format of errors; [`signature`] makes
 //! and checks signed requests; `routes` serve; [`openapi`] tells machines; [`figures`] are for Prometheus;
-//! [`serve`] listens; [`client`] is the other side, used by the CLI.
+//! [`serve()`] listens; [`client`] is the other side, used by the CLI.
 
 pub mod client;
 pub mod door;
@@ -17,7 +17,7 @@ pub mod signature;
 pub mod views;
 
 pub use routes::{LOG_ANSWER_BYTES_MAX, Limits};
-pub use serve::serve;
+pub use serve::{Server, serve, serve_with};
 
 /// The header that says with which byte of a log an answer begins.
 pub const LOG_FROM: &str = "form-log-from";

@@ -15,7 +15,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -32,22 +32,47 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Between two tidyings of the recorded figures.
 const TIDY_EVERY: Duration = Duration::from_secs(5);
 
-/// Serves the API on all `listeners` till `shutdown` is cancelled; then event streams and followed logs end,
-/// other requests get [`Limits::drain_time`] to finish.
-pub async fn serve(
-    listeners: Vec<TcpListener>,
-    door: Arc<dyn Door>,
-    limits: Limits,
+/// A running server. Dropped, it runs on; [`Server::stop`] ends it.
+#[derive(Debug)]
+pub struct Server {
     shutdown: CancellationToken,
-) {
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    /// Stops: nobody new is accepted, event streams and followed logs end, other requests get
+    /// [`Limits::drain_time`] to finish.
+    pub async fn stop(self) {
+        self.shutdown.cancel();
+        if let Err(error) = self.task.await
+            && error.is_panic()
+        {
+            tracing::error!("the API's server failed: {error}");
+        }
+    }
+}
+
+/// Serves the API on `listener`. Call it within a tokio runtime.
+pub fn serve(listener: TcpListener, door: Arc<dyn Door>) -> Server {
+    serve_with(vec![listener], door, Limits::default())
+}
+
+/// Serves the API on all `listeners`, within `limits`.
+pub fn serve_with(listeners: Vec<TcpListener>, door: Arc<dyn Door>, limits: Limits) -> Server {
     crate::figures::install();
+    let shutdown = CancellationToken::new();
+    let task = tokio::spawn(run(listeners, door, limits, shutdown.clone()));
+    Server { shutdown, task }
+}
+
+async fn run(listeners: Vec<TcpListener>, door: Arc<dyn Door>, limits: Limits, shutdown: CancellationToken) {
     let app = App::new(door, limits.clone(), shutdown.clone());
     let service = routes::router(app);
     let connections = Arc::new(Semaphore::new(limits.connections));
     let graceful = Arc::new(GracefulShutdown::new());
-    let mut accepting = JoinSet::new();
+    let mut tasks = JoinSet::new();
     for listener in listeners {
-        accepting.spawn(accept(
+        tasks.spawn(accept(
             listener,
             service.clone(),
             limits.clone(),
@@ -56,24 +81,23 @@ pub async fn serve(
             shutdown.clone(),
         ));
     }
-    accepting.spawn(tidy(shutdown.clone()));
-    while let Some(ended) = accepting.join_next().await {
+    tasks.spawn(tidy(shutdown.clone()));
+    while let Some(ended) = tasks.join_next().await {
         if let Err(error) = ended
             && error.is_panic()
         {
             tracing::error!("a task of the API's server failed: {error}");
         }
     }
-    shutdown.cancelled().await;
-    let graceful = Arc::into_inner(graceful).expect("the tasks that shared it have ended");
+    let Some(graceful) = Arc::into_inner(graceful) else {
+        return;
+    };
     if tokio::time::timeout(limits.drain_time, graceful.shutdown())
         .await
         .is_err()
     {
-        tracing::warn!(
-            "requests were still open {} seconds after the order to stop",
-            limits.drain_time.as_secs()
-        );
+        let seconds = limits.drain_time.as_secs();
+        tracing::warn!("requests were still open {seconds} seconds after the order to stop");
     }
 }
 

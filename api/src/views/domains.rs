@@ -26,8 +26,8 @@ pub struct DomainView {
     pub agent: AgentId,
     /// The agent's name.
     pub agent_name: Option<String>,
-    /// Since when: the claim, or the registration of the agent.
-    pub since_ms: u64,
+    /// When it was claimed, or, of one that comes with an agent, when the agent was registered.
+    pub claimed_ms: u64,
 }
 
 /// Where a name comes from.
@@ -50,7 +50,7 @@ impl DomainView {
             owner_name: account_name(cloud, domain.owner),
             agent: domain.agent,
             agent_name: cloud.agents.get(&domain.agent).map(|agent| agent.name.clone()),
-            since_ms: domain.claimed.ms(),
+            claimed_ms: domain.claimed.ms(),
         }
     }
 
@@ -63,7 +63,7 @@ impl DomainView {
             owner_name: account_name(cloud, agent.owner),
             agent: agent.id,
             agent_name: Some(agent.name.clone()),
-            since_ms: agent.registered.ms(),
+            claimed_ms: agent.registered.ms(),
         }
     }
 }
