@@ -6,12 +6,9 @@ use ledger::id::{NodeId, OpId};
 use ledger::op::Op;
 use ledger::report::Report;
 
-use crate::outcome::{Outcome, Void};
+use crate::outcome::{Outcome, UNKNOWN_KIND, Void};
 use crate::undo::Writer;
 use crate::{commands, images, instances, nodes};
-
-/// The kind's name of an entry that is not understood.
-pub const UNKNOWN_KIND: &str = "Unknown";
 
 /// A node tells something.
 #[derive(Clone, Copy, Debug)]

@@ -3,16 +3,40 @@
 //! node, and what an entry asks for that cannot be is `Void` with a reason.
 //!
 //! In reading order: [`cloud`] is all views at one position; [`outcome`] is what becomes of an entry;
-//! [`fold`] keeps a `Cloud` up to date, rewinding for late ops; [`entries`] and `commands` say whether an entry
-//! counts at all, then one file for each area what it does, through the writer of `undo`; [`queries`] are
-//! the questions that several readers of a `Cloud` ask.
+//! [`fold`] keeps a `Cloud` up to date, rewinding for late ops; `entries` and `commands` say whether an
+//! entry counts at all, then one file for each area what it does, through the writer of `undo`;
+//! [`rendezvous`] chooses between rivals; [`queries`] are what several readers of a `Cloud` ask.
+//!
+//! ```
+//! use ledger::clock::Hlc;
+//! use ledger::genesis::Genesis;
+//! use ledger::id::OpId;
+//! use ledger::key::SecretKey;
+//! use ledger::op::{Body, Chain, Op, Slot};
+//! use ledger::report::{Report, nodes::OpenChain};
+//! use projections::fold::Fold;
+//!
+//! let key = SecretKey::from_seed([1; 32]);
+//! let genesis =
+//!     Genesis { name: "home".into(), admins: vec![key.public()], created_ms: 0, salt: [0; 16] };
+//! let chain = Chain { node: key.node_id(), incarnation: 1 };
+//! let slot = Slot { chain, seq: 0, previous: OpId([0; 32]) };
+//! let open = Report::from(OpenChain { invitation: Vec::new(), before: None });
+//! let body = Body { hlc: Hlc::at_ms(1), dependencies: Vec::new(), entries: vec![open.to_entry()] };
+//! let op = Op::sign(genesis.network(), slot, body, &key);
+//!
+//! let mut fold = Fold::new(genesis);
+//! let changes = fold.apply(vec![op]);
+//! assert_eq!(changes[0].kind, "OpenChain");
+//! assert!(fold.cloud().nodes.contains_key(&key.node_id()));
+//! ```
 
 pub mod accounts;
 pub mod agents;
 pub mod cloud;
 mod commands;
 pub mod domains;
-pub mod entries;
+mod entries;
 pub mod fold;
 pub mod images;
 pub mod instances;

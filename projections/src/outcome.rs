@@ -5,6 +5,9 @@ use ledger::id::{CommandId, OpId};
 use ledger::key::PublicKey;
 use serde::{Deserialize, Serialize};
 
+/// The kind's name of an entry that is not understood.
+pub const UNKNOWN_KIND: &str = "Unknown";
+
 /// What became of one entry of an op, as of a position: an op that arrives late may turn it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {

@@ -147,3 +147,40 @@ pub(crate) fn undo(cloud: &mut Cloud, priors: impl DoubleEndedIterator<Item = Pr
         prior.restore(cloud);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ledger::genesis::Genesis;
+
+    use super::*;
+    use crate::outcome::Void;
+
+    #[test]
+    fn a_change_that_gives_up_leaves_nothing_and_what_came_before_stays() {
+        let genesis = Genesis {
+            name: "test".into(),
+            admins: Vec::new(),
+            created_ms: 0,
+            salt: [0; 16],
+        };
+        let mut cloud = Cloud::new(genesis);
+        let before = cloud.clone();
+        let mut writer = Writer::new(&mut cloud);
+        let (kept, tried) = (AgentId([1; 32]), AgentId([2; 32]));
+        writer.put::<AgentNames>("kept".into(), kept);
+        let gave_up = writer.all_or_nothing(|writer| {
+            writer.put::<AgentNames>("new".into(), tried);
+            writer.put::<AgentNames>("kept".into(), tried);
+            writer.remove::<AgentNames>("kept".into());
+            Err(Void::NotOwner)
+        });
+        assert_eq!(gave_up, Err(Void::NotOwner));
+        assert_eq!(
+            writer.agent_names.iter().collect::<Vec<_>>(),
+            [(&"kept".to_owned(), &kept)]
+        );
+        let priors = writer.into_priors();
+        undo(&mut cloud, priors.into_iter());
+        assert_eq!(cloud, before);
+    }
+}

@@ -460,3 +460,19 @@ fn an_instance_that_failed_and_is_asked_to_start_has_not_ended() {
     world.changed(1, instance, 1, 2, failed());
     assert_eq!(ended(&world), Some(true));
 }
+
+#[test]
+fn of_two_ends_of_one_start_the_first_that_is_told_counts() {
+    for (first, second) in [(Phase::Stopped, failed()), (failed(), Phase::Stopped)] {
+        let (mut world, instance, from) = one_instance();
+        world.place(0, instance, 1, None, 1);
+        world.changed(1, instance, 1, 1, first.clone());
+        world.changed(1, instance, 1, 1, second);
+        let expect = [
+            "PlaceInstance: applied",
+            "InstanceChanged: applied",
+            "InstanceChanged: it was reported before",
+        ];
+        assert_eq!(phase(&check_ops(&world, from, &expect), instance), Some(first));
+    }
+}

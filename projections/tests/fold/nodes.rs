@@ -86,3 +86,23 @@ fn a_stranger_announces_nothing() {
     );
     assert_eq!(cloud.nodes.len(), 3);
 }
+
+#[test]
+fn only_the_first_entry_of_a_chain_opens_it() {
+    let mut world = World::empty();
+    let node = world.add_node();
+    let open = ledger::report::Report::from(OpenChain {
+        invitation: Vec::new(),
+        before: None,
+    })
+    .to_entry();
+    world.op(node, vec![open.clone(), open]);
+    check_ops(
+        &world,
+        0,
+        &[
+            "OpenChain: applied",
+            "OpenChain: the node that says so has no right to",
+        ],
+    );
+}

@@ -39,6 +39,12 @@ fn an_instance_is_found_by_its_name_or_the_beginning_of_its_id() {
     assert_eq!(cloud.instances_with_prefix("").count(), 200);
     assert_eq!(cloud.instances_with_prefix(&"f".repeat(65)).count(), 0);
     assert_eq!(cloud.find_instance(None, "ab"), Err(FindError::None("ab".into())));
+    let beginning = &ids[0].to_string()[..3];
+    assert_eq!(
+        cloud.find_instance(None, beginning),
+        Err(FindError::None(beginning.into())),
+        "too short"
+    );
     for digit in ["0", "7", "f"] {
         let expect = ids.iter().filter(|id| id.to_string().starts_with(digit)).count();
         assert_eq!(cloud.instances_with_prefix(digit).count(), expect);
@@ -132,4 +138,8 @@ fn a_node_holds_what_is_placed_there_and_its_machines_take_room_until_they_end()
     assert_eq!(machines(&world), (5, 3), "what shall start needs its room");
     world.changed(1, ids[1], 1, 1, Phase::Deleted);
     assert_eq!(machines(&world), (4, 3));
+    world.place(0, ids[5], 1, None, 1);
+    assert_eq!(machines(&world), (5, 4), "what is placed is about to boot");
+    world.stop("alice", ids[5]);
+    assert_eq!(machines(&world), (5, 3), "it never booted, and shall not");
 }
