@@ -28,13 +28,12 @@ pub fn text_of(output: &Output, what: &str) -> Result<String> {
 /// Asks again and again until `check` gives a value, at most for `limit`.
 pub fn wait_for<T>(what: &str, limit: Duration, mut check: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let start = Instant::now();
-    let mut last = None;
     loop {
-        match check() {
+        let last = match check() {
             Ok(Some(value)) => return Ok(value),
-            Ok(None) => last = None,
-            Err(error) => last = Some(error),
-        }
+            Ok(None) => None,
+            Err(error) => Some(error),
+        };
         if start.elapsed() > limit {
             let error = last.unwrap_or_else(|| anyhow::anyhow!("it did not happen"));
             return Err(error.context(format!("waiting {} s for {what}", limit.as_secs())));
