@@ -57,7 +57,7 @@ pub enum Access {
 pub struct Guest {
     /// The byte stream to init.
     pub channel: UnixStream,
-    /// What the guest's kernel prints, to be read until it ends.
+    /// What the guest's kernel prints: the reading end of a pipe, to be read until it ends.
     pub console: OwnedFd,
     /// Resolves when the guest runs no more and its resources are free: `Ok` when it ended itself or was cut,
     /// a text when the monitor failed.

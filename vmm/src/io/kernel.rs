@@ -401,7 +401,17 @@ fn run(command: &mut Command) -> Result<(), KernelError> {
     if done.status.success() {
         return Ok(());
     }
-    Err(program(command, String::from_utf8_lossy(&done.stderr).trim()))
+    let words = String::from_utf8_lossy(&done.stderr);
+    // apt marks its errors; what it merely warns of would only hide them.
+    let errors: Vec<_> = words.lines().filter(|line| line.starts_with("E:")).collect();
+    Err(program(
+        command,
+        &if errors.is_empty() {
+            words.trim().to_owned()
+        } else {
+            errors.join(" ")
+        },
+    ))
 }
 
 #[cfg(test)]
