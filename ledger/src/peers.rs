@@ -44,9 +44,32 @@ struct Peer {
     push: Push,
     /// Whether it granted a window that has not been sent yet.
     granted: bool,
-    /// Bytes that it may be served, and when that was reckoned.
-    allowance: u64,
+    /// Bytes that it may be served, below zero when it was served more, and when that was reckoned.
+    allowance: i64,
     reckoned_ms: u64,
+}
+
+impl Peer {
+    /// Reckons the allowance; whether anything of it is left.
+    fn may_be_served(&mut self, now_ms: u64) -> bool {
+        let gained = now_ms
+            .saturating_sub(self.reckoned_ms)
+            .saturating_mul(SERVED_BYTES_PER_S / 1000);
+        let gained = gained.min(2 * SERVED_BYTES_BURST) as i64;
+        self.allowance = self
+            .allowance
+            .saturating_add(gained)
+            .min(SERVED_BYTES_BURST as i64);
+        self.reckoned_ms = self.reckoned_ms.max(now_ms);
+        self.allowance > 0
+    }
+
+    /// Sends a frame at the expense of the allowance.
+    fn serve(&mut self, to: NodeId, frame: Frame, outputs: &mut Vec<Output>) {
+        let frame = frame.encode();
+        self.allowance -= frame.len() as i64;
+        outputs.push(Output::Send { to, frame });
+    }
 }
 
 /// The connected peers.
@@ -65,7 +88,7 @@ impl Peers {
             telling: None,
             push: Push::default(),
             granted: false,
-            allowance: SERVED_BYTES_BURST,
+            allowance: SERVED_BYTES_BURST as i64,
             reckoned_ms: now_ms,
         };
         self.peers.insert(peer, state);
@@ -189,9 +212,13 @@ impl Replica {
             return Ok(());
         }
         peer.greeted_ms = None;
+        if !peer.may_be_served(now_ms) {
+            self.counters.throttled += 1;
+            return Ok(());
+        }
         peer.moved_ms = now_ms;
         for page in Heads::pages(Unlisted::Unknown, true, &Heads::of(self.log.vector())) {
-            send(from, Frame::Heads(page), outputs);
+            peer.serve(from, Frame::Heads(page), outputs);
         }
         Ok(())
     }
@@ -231,7 +258,7 @@ impl Replica {
         peer.moved_ms = now_ms;
         peer.push = Push::new(&self.log, &told);
         peer.granted = true;
-        if page.ask {
+        if page.ask && peer.may_be_served(now_ms) {
             let behind = told.behind(&self.log);
             let whole = Heads::of(self.log.vector());
             let pages = if behind.is_empty() {
@@ -242,7 +269,7 @@ impl Replica {
                 Heads::pages(Unlisted::Unknown, false, &whole)
             };
             for page in pages {
-                send(from, Frame::Heads(page), outputs);
+                peer.serve(from, Frame::Heads(page), outputs);
             }
         }
         self.serve(from, now_ms, outputs);
@@ -254,24 +281,17 @@ impl Replica {
         let Some(peer) = self.peers.peers.get_mut(&to) else {
             return;
         };
-        let gained = now_ms
-            .saturating_sub(peer.reckoned_ms)
-            .saturating_mul(SERVED_BYTES_PER_S / 1000);
-        peer.allowance = peer.allowance.saturating_add(gained).min(SERVED_BYTES_BURST);
-        peer.reckoned_ms = now_ms;
         if !peer.granted || peer.push.is_done() {
             return;
         }
-        if peer.allowance == 0 {
+        if !peer.may_be_served(now_ms) {
             self.counters.throttled += 1;
             return;
         }
         peer.granted = false;
         peer.moved_ms = now_ms;
         for run in peer.push.window(&self.log) {
-            let frame = Frame::Run(run).encode();
-            peer.allowance = peer.allowance.saturating_sub(frame.len() as u64);
-            outputs.push(Output::Send { to, frame });
+            peer.serve(to, Frame::Run(run), outputs);
         }
         if !peer.push.is_done() {
             send(to, Frame::More, outputs);

@@ -33,7 +33,12 @@ fn give(replica: &mut Replica, frame: &[u8]) -> Vec<Output> {
 fn refused(before: &[&Op], frame: &[u8], count: fn(&Counters) -> u64, words: Option<&str>) {
     let mut replica = replica();
     for op in before {
-        assert_eq!(admitted(&give(&mut replica, &live(op))).len(), 1, "{:?}", replica.counters());
+        assert_eq!(
+            admitted(&give(&mut replica, &live(op))).len(),
+            1,
+            "{:?}",
+            replica.counters()
+        );
     }
     let held = replica.log().len();
     let outputs = give(&mut replica, frame);
@@ -70,7 +75,12 @@ fn bytes_after_an_ops_end_are_refused() {
     let (author, first) = Author::opened(2);
     let mut run = scene::run_of(&[author.draft(vec![], vec![])], true);
     run.bodies[0].push(0);
-    refused(&[&first], &Frame::Run(run).encode(), |c| c.malformed, Some("1 bytes follow the end"));
+    refused(
+        &[&first],
+        &Frame::Run(run).encode(),
+        |c| c.malformed,
+        Some("1 bytes follow the end"),
+    );
 }
 
 #[test]
@@ -78,28 +88,52 @@ fn dependencies_out_of_order_are_refused() {
     let (mut author, first) = Author::opened(2);
     let names = vec![Dependency([2; 16]), Dependency([1; 16])];
     let op = author.write(names, vec![]);
-    refused(&[&first], &live(&op), |c| c.malformed, Some("not in its canonical form"));
+    refused(
+        &[&first],
+        &live(&op),
+        |c| c.malformed,
+        Some("not in its canonical form"),
+    );
 }
 
 #[test]
 fn a_dependency_named_twice_is_refused() {
     let (mut author, first) = Author::opened(2);
     let op = author.write(vec![Dependency([1; 16]); 2], vec![]);
-    refused(&[&first], &live(&op), |c| c.malformed, Some("not in its canonical form"));
+    refused(
+        &[&first],
+        &live(&op),
+        |c| c.malformed,
+        Some("not in its canonical form"),
+    );
 }
 
 #[test]
 fn a_body_over_the_bound_is_refused() {
     let (author, first) = Author::opened(2);
-    let entry = Entry { kind: 999, version: 1, bytes: vec![0; ENTRY_BYTES_MAX] };
+    let entry = Entry {
+        kind: 999,
+        version: 1,
+        bytes: vec![0; ENTRY_BYTES_MAX],
+    };
     let op = author.draft(vec![], vec![entry; 3]);
     assert!(op.bytes().len() > BODY_BYTES_MAX);
-    refused(&[&first], &live(&op), |c| c.bad_frame, Some("at most 65536 is allowed"));
+    refused(
+        &[&first],
+        &live(&op),
+        |c| c.bad_frame,
+        Some("at most 65536 is allowed"),
+    );
 }
 
 #[test]
 fn a_frame_over_the_bound_is_refused() {
-    refused(&[], &vec![2; FRAME_BYTES_MAX + 1], |c| c.bad_frame, Some("at most 524288 is allowed"));
+    refused(
+        &[],
+        &vec![2; FRAME_BYTES_MAX + 1],
+        |c| c.bad_frame,
+        Some("at most 524288 is allowed"),
+    );
 }
 
 #[test]
@@ -113,7 +147,10 @@ fn a_peer_of_another_version_is_told_apart() {
 fn a_peer_of_another_network_is_dropped() {
     let mut other = scene::genesis();
     other.salt = [1; 16];
-    let hello = ledger::sync::Hello { network: other.network(), root: [0; 32] };
+    let hello = ledger::sync::Hello {
+        network: other.network(),
+        root: [0; 32],
+    };
     let outputs = give(&mut replica(), &Frame::Hello(hello).encode());
     assert!(disconnected(&outputs).unwrap().contains("network"));
 }
@@ -174,7 +211,12 @@ fn a_clock_not_after_a_dependency_is_refused() {
     other.hlc = Hlc::at_ms(START_MS + 500);
     let theirs = other.write(vec![], vec![scene::opening(3)]);
     let op = author.write(vec![theirs.id().into()], vec![]);
-    refused(&[&first, &theirs], &live(&op), |c| c.clock_backwards, Some("clock"));
+    refused(
+        &[&first, &theirs],
+        &live(&op),
+        |c| c.clock_backwards,
+        Some("clock"),
+    );
 }
 
 #[test]
@@ -189,8 +231,16 @@ fn a_signature_by_another_key_is_refused() {
 fn a_run_whose_head_has_a_bad_signature_is_refused_whole() {
     let (mut author, first) = Author::opened(2);
     let ops = [author.say("a"), author.say("b"), author.say("c")];
-    let run = Run { signature: Signature([1; SIGNATURE_BYTES]), ..scene::run_of(&ops, false) };
-    refused(&[&first], &Frame::Run(run).encode(), |c| c.bad_signature, Some("signature"));
+    let run = Run {
+        signature: Signature([1; SIGNATURE_BYTES]),
+        ..scene::run_of(&ops, false)
+    };
+    refused(
+        &[&first],
+        &Frame::Run(run).encode(),
+        |c| c.bad_signature,
+        Some("signature"),
+    );
 }
 
 #[test]
@@ -200,23 +250,44 @@ fn a_changed_op_in_the_middle_of_a_run_breaks_its_signature() {
     let mut run = scene::run_of(&ops, false);
     let middle = run.bodies[1].len() - 1;
     run.bodies[1][middle] ^= 1;
-    refused(&[&first], &Frame::Run(run).encode(), |c| c.bad_signature, Some("signature"));
+    refused(
+        &[&first],
+        &Frame::Run(run).encode(),
+        |c| c.bad_signature,
+        Some("signature"),
+    );
 }
 
 #[test]
 fn a_carried_thing_that_is_no_command_is_refused() {
     let (mut author, first) = Author::opened(2);
-    let carry = Carry { command: vec![1, 2, 3] };
+    let carry = Carry {
+        command: vec![1, 2, 3],
+    };
     let op = author.write(vec![], vec![Report::from(carry).to_entry()]);
-    refused(&[&first], &live(&op), |c| c.malformed_command, Some("malformed command"));
+    refused(
+        &[&first],
+        &live(&op),
+        |c| c.malformed_command,
+        Some("malformed command"),
+    );
 }
 
 #[test]
 fn an_entry_that_only_looks_like_a_carriage_is_refused() {
     let (mut author, first) = Author::opened(2);
-    let entry = Entry { kind: 0x100, version: 1, bytes: vec![9, 9] };
+    let entry = Entry {
+        kind: 0x100,
+        version: 1,
+        bytes: vec![9, 9],
+    };
     let op = author.write(vec![], vec![entry]);
-    refused(&[&first], &live(&op), |c| c.malformed_command, Some("malformed command"));
+    refused(
+        &[&first],
+        &live(&op),
+        |c| c.malformed_command,
+        Some("malformed command"),
+    );
 }
 
 #[test]
@@ -227,7 +298,12 @@ fn an_op_with_a_forged_command_is_refused_whole() {
     forged.command[last] ^= 1;
     let entries = vec![Report::from(carry(2)).to_entry(), Report::from(forged).to_entry()];
     let op = author.write(vec![], entries);
-    refused(&[&first], &live(&op), |c| c.forged_command, Some("command whose signature"));
+    refused(
+        &[&first],
+        &live(&op),
+        |c| c.forged_command,
+        Some("command whose signature"),
+    );
 }
 
 #[test]
@@ -239,8 +315,18 @@ fn a_command_of_an_unknown_kind_is_checked_and_passes() {
     let key = scene::secret(200);
     let ledger::key::PublicKey::Ed25519(public) = key.public();
     let mut writer = Writer::new();
-    writer.varint(0).raw(&public).raw(&[4; 16]).varint(START_MS).varint(0);
-    Entry { kind: 0xff, version: 9, bytes: vec![1] }.write(&mut writer);
+    writer
+        .varint(0)
+        .raw(&public)
+        .raw(&[4; 16])
+        .varint(START_MS)
+        .varint(0);
+    Entry {
+        kind: 0xff,
+        version: 9,
+        bytes: vec![1],
+    }
+    .write(&mut writer);
     let unsigned = writer.into_bytes();
     let id = ledger::id::hash("formation 2026 command v1", &[&scene::network().0, &unsigned]);
     let command = [unsigned, key.sign(&id).0.to_vec()].concat();
@@ -253,7 +339,14 @@ fn an_entry_of_an_unknown_kind_passes() {
     let mut replica = replica();
     let (mut author, first) = Author::opened(2);
     give(&mut replica, &live(&first));
-    let op = author.write(vec![], vec![Entry { kind: 0x7777, version: 3, bytes: vec![1, 2, 3] }]);
+    let op = author.write(
+        vec![],
+        vec![Entry {
+            kind: 0x7777,
+            version: 3,
+            bytes: vec![1, 2, 3],
+        }],
+    );
     assert_eq!(admitted(&give(&mut replica, &live(&op))), vec![op]);
 }
 
@@ -285,7 +378,11 @@ fn a_chain_opened_by_no_admins_invitation_is_refused() {
         peers: Vec::new(),
     };
     let invitation = invitation.sign(&stranger).bytes().to_vec();
-    let entry = Report::from(OpenChain { invitation, before: None }).to_entry();
+    let entry = Report::from(OpenChain {
+        invitation,
+        before: None,
+    })
+    .to_entry();
     let op = Author::new(2).write(vec![], vec![entry]);
     refused(&[], &live(&op), |c| c.not_invited, Some("no admin"));
 }
@@ -295,19 +392,36 @@ fn a_chain_opened_by_a_forged_invitation_is_refused() {
     let mut bytes = invitation(2).bytes().to_vec();
     let last = bytes.len() - 1;
     bytes[last] ^= 1;
-    let entry = Report::from(OpenChain { invitation: bytes, before: None }).to_entry();
+    let entry = Report::from(OpenChain {
+        invitation: bytes,
+        before: None,
+    })
+    .to_entry();
     let op = Author::new(2).write(vec![], vec![entry]);
-    refused(&[], &live(&op), |c| c.not_invited, Some("signature does not hold"));
+    refused(
+        &[],
+        &live(&op),
+        |c| c.not_invited,
+        Some("signature does not hold"),
+    );
 }
 
 #[test]
 fn a_chain_opened_with_an_invitation_to_another_network_is_refused() {
     let mut other = scene::genesis();
     other.salt = [1; 16];
-    let invitation =
-        Invitation { genesis: other, node: node(2), admin: admin().public(), peers: Vec::new() };
+    let invitation = Invitation {
+        genesis: other,
+        node: node(2),
+        admin: admin().public(),
+        peers: Vec::new(),
+    };
     let invitation = invitation.sign(&admin()).bytes().to_vec();
-    let entry = Report::from(OpenChain { invitation, before: None }).to_entry();
+    let entry = Report::from(OpenChain {
+        invitation,
+        before: None,
+    })
+    .to_entry();
     let op = Author::new(2).write(vec![], vec![entry]);
     refused(&[], &live(&op), |c| c.not_invited, Some("is for network"));
 }
@@ -318,7 +432,11 @@ fn an_op_before_its_predecessor_waits_and_the_gap_is_asked_for() {
     let ops = [author.say("a"), author.say("b")];
     let mut replica = replica();
     let outputs = give(&mut replica, &live(&ops[1]));
-    assert!(outputs.iter().any(|output| matches!(output, Output::Send { to, .. } if *to == node(2))));
+    assert!(
+        outputs
+            .iter()
+            .any(|output| matches!(output, Output::Send { to, .. } if *to == node(2)))
+    );
     assert_eq!((replica.counters().waited, replica.waiting().0), (1, 1));
     give(&mut replica, &live(&first));
     let outputs = give(&mut replica, &live(&ops[0]));
@@ -372,11 +490,18 @@ fn a_wrong_clock_set_right_is_cured_by_a_new_start() {
     let (mut ahead, outputs) =
         Replica::open(scene::setup(1, 1, ledger::admit::Verify::Real), vec![], later).unwrap();
     let mut stored = admitted(&outputs);
-    stored.extend(admitted(&ahead.append(vec![report("an hour ahead")], later).unwrap().1));
+    stored.extend(admitted(
+        &ahead.append(vec![report("an hour ahead")], later).unwrap().1,
+    ));
     let (replica, outputs) = scene::open(1, 2, stored);
-    let [opened] = &admitted(&outputs)[..] else { panic!("one op opens a chain") };
+    let [opened] = &admitted(&outputs)[..] else {
+        panic!("one op opens a chain")
+    };
     assert_eq!(opened.body().hlc, Hlc::at_ms(START_MS));
-    assert!(opened.body().dependencies.is_empty(), "it does not depend on the ops that are ahead");
+    assert!(
+        opened.body().dependencies.is_empty(),
+        "it does not depend on the ops that are ahead"
+    );
     assert_eq!(replica.log().len(), 3);
 }
 
@@ -390,7 +515,13 @@ fn a_part_of_a_run_is_admitted_while_the_rest_waits_and_is_told_to_nobody_before
     let mut replica = replica();
     let outputs = give(&mut replica, &run(&[first, early.clone(), late.clone()]));
     assert_eq!(admitted(&outputs).len(), 2);
-    assert_eq!((replica.log().next(&author.chain), replica.log().vector().next(&author.chain)), (2, 0));
+    assert_eq!(
+        (
+            replica.log().next(&author.chain),
+            replica.log().vector().next(&author.chain)
+        ),
+        (2, 0)
+    );
     // The signature of the op itself, come by another way, proves it.
     assert_eq!(admitted(&give(&mut replica, &live(&early))), vec![]);
     assert_eq!(replica.log().vector().next(&author.chain), 2);
@@ -412,11 +543,26 @@ fn what_does_not_fit_is_not_appended_and_says_why() {
     let mut replica = replica();
     let mut append = |reports: Vec<Report>| replica.append(reports, START_MS).map(|_| ()).unwrap_err();
     assert_eq!(append(vec![]), AppendError::Count(0));
-    assert_eq!(append(vec![report("x"); ENTRIES_MAX + 1]), AppendError::Count(ENTRIES_MAX + 1));
-    assert!(matches!(append(vec![report(&"x".repeat(40_000))]), AppendError::EntryTooLarge { .. }));
-    assert!(matches!(append(vec![report(&"x".repeat(5_000))]), AppendError::Meaningless { .. }));
-    assert!(matches!(append(vec![report(&"x".repeat(4_000)); 20]), AppendError::TooLarge(_)));
-    assert!(matches!(append(vec![Carry { command: vec![] }.into()]), AppendError::MalformedCommand(_)));
+    assert_eq!(
+        append(vec![report("x"); ENTRIES_MAX + 1]),
+        AppendError::Count(ENTRIES_MAX + 1)
+    );
+    assert!(matches!(
+        append(vec![report(&"x".repeat(40_000))]),
+        AppendError::EntryTooLarge { .. }
+    ));
+    assert!(matches!(
+        append(vec![report(&"x".repeat(5_000))]),
+        AppendError::Meaningless { .. }
+    ));
+    assert!(matches!(
+        append(vec![report(&"x".repeat(4_000)); 20]),
+        AppendError::TooLarge(_)
+    ));
+    assert!(matches!(
+        append(vec![Carry { command: vec![] }.into()]),
+        AppendError::MalformedCommand(_)
+    ));
     let mut forged = carry(1);
     forged.command[40] ^= 1;
     assert_eq!(append(vec![forged.into()]), AppendError::ForgedCommand);
@@ -427,7 +573,10 @@ fn what_does_not_fit_is_not_appended_and_says_why() {
 fn a_replica_does_not_open_without_its_invitation_or_on_a_broken_chain_or_twice() {
     let mut setup = scene::setup(1, 1, ledger::admit::Verify::Real);
     setup.invitation = invitation(2);
-    assert!(matches!(Replica::open(setup, vec![], START_MS), Err(OpenError::Invitation(_))));
+    assert!(matches!(
+        Replica::open(setup, vec![], START_MS),
+        Err(OpenError::Invitation(_))
+    ));
 
     let (mut author, _) = Author::opened(2);
     let setup = scene::setup(1, 1, ledger::admit::Verify::Real);

@@ -40,7 +40,12 @@ fn shape() -> impl Strategy<Value = Shape> {
 
 fn release() -> impl Strategy<Value = Release> {
     (".{0,40}", any::<[u8; 32]>(), shape(), option::of(1u16..)).prop_map(
-        |(description, build, shape, port)| Release { description, build: BuildId(build), shape, port },
+        |(description, build, shape, port)| Release {
+            description,
+            build: BuildId(build),
+            shape,
+            port,
+        },
     )
 }
 
@@ -56,8 +61,11 @@ fn command_body() -> impl Strategy<Value = command::Body> {
         }
         .into()),
         (label(), release()).prop_map(|(name, release)| RegisterAgent { name, release }.into()),
-        (id(), release())
-            .prop_map(|(agent, release)| UpdateAgent { agent: AgentId(agent), release }.into()),
+        (id(), release()).prop_map(|(agent, release)| UpdateAgent {
+            agent: AgentId(agent),
+            release
+        }
+        .into()),
         (label(), option::of(id()), id(), shape(), option::of(1u16..)).prop_map(
             |(name, agent, build, shape, port)| LaunchInstance {
                 name,
@@ -68,15 +76,27 @@ fn command_body() -> impl Strategy<Value = command::Body> {
             }
             .into()
         ),
-        id().prop_map(|id| StopInstance { instance: InstanceId(id) }.into()),
-        id().prop_map(|id| StartInstance { instance: InstanceId(id) }.into()),
-        id().prop_map(|id| DeleteInstance { instance: InstanceId(id) }.into()),
+        id().prop_map(|id| StopInstance {
+            instance: InstanceId(id)
+        }
+        .into()),
+        id().prop_map(|id| StartInstance {
+            instance: InstanceId(id)
+        }
+        .into()),
+        id().prop_map(|id| DeleteInstance {
+            instance: InstanceId(id)
+        }
+        .into()),
         (label(), id()).prop_map(|(name, agent)| ClaimDomain {
             name: format!("{name}.fog"),
             agent: AgentId(agent)
         }
         .into()),
-        label().prop_map(|name| ReleaseDomain { name: format!("{name}.fog") }.into()),
+        label().prop_map(|name| ReleaseDomain {
+            name: format!("{name}.fog")
+        }
+        .into()),
     ]
 }
 
@@ -93,21 +113,46 @@ fn phase() -> impl Strategy<Value = Phase> {
 fn node_report() -> impl Strategy<Value = Report> {
     let id = any::<[u8; 32]>;
     let end = (any::<u64>(), any::<u64>(), id());
-    let end = end.prop_map(|(incarnation, seq, id)| ChainEnd { incarnation, seq, id: OpId(id) });
+    let end = end.prop_map(|(incarnation, seq, id)| ChainEnd {
+        incarnation,
+        seq,
+        id: OpId(id),
+    });
     let roles = any::<[bool; 4]>();
-    let roles =
-        roles.prop_map(|[gateway, compute, builder, edge]| Roles { gateway, compute, builder, edge });
+    let roles = roles.prop_map(|[gateway, compute, builder, edge]| Roles {
+        gateway,
+        compute,
+        builder,
+        edge,
+    });
     let capacity = any::<(u32, u64, u64)>();
-    let capacity =
-        capacity.prop_map(|(vcpus, memory_mib, disk_gib)| Capacity { vcpus, memory_mib, disk_gib });
+    let capacity = capacity.prop_map(|(vcpus, memory_mib, disk_gib)| Capacity {
+        vcpus,
+        memory_mib,
+        disk_gib,
+    });
     prop_oneof![
         vec(any::<u8>(), 0..200).prop_map(|command| Carry { command }.into()),
-        (vec(any::<u8>(), 0..200), option::of(end))
-            .prop_map(|(invitation, before)| OpenChain { invitation, before }.into()),
-        (label(), roles, vec(".{0,60}", 0..5), vec(any::<std::net::Ipv4Addr>(), 0..5), capacity).prop_map(
-            |(name, roles, addresses, ipv4, capacity)| AnnounceNode { name, roles, addresses, ipv4, capacity }
-                .into()
-        ),
+        (vec(any::<u8>(), 0..200), option::of(end)).prop_map(|(invitation, before)| OpenChain {
+            invitation,
+            before
+        }
+        .into()),
+        (
+            label(),
+            roles,
+            vec(".{0,60}", 0..5),
+            vec(any::<std::net::Ipv4Addr>(), 0..5),
+            capacity
+        )
+            .prop_map(|(name, roles, addresses, ipv4, capacity)| AnnounceNode {
+                name,
+                roles,
+                addresses,
+                ipv4,
+                capacity
+            }
+            .into()),
         (id(), id(), any::<u64>(), any::<u64>()).prop_map(|(build, image, bytes, took_ms)| ImageBuilt {
             build: BuildId(build),
             image: Digest(image),
@@ -115,12 +160,28 @@ fn node_report() -> impl Strategy<Value = Report> {
             took_ms
         }
         .into()),
-        (id(), ".{0,40}").prop_map(|(build, reason)| ImageFailed { build: BuildId(build), reason }.into()),
-        (id(), 2u64.., id(), id(), any::<bool>()).prop_map(|(instance, generation, previous, node, first)| {
-            let (instance, node) = (InstanceId(instance), NodeId(node));
-            let (generation, previous) = if first { (1, None) } else { (generation, Some(OpId(previous))) };
-            PlaceInstance { instance, generation, previous, node }.into()
-        }),
+        (id(), ".{0,40}").prop_map(|(build, reason)| ImageFailed {
+            build: BuildId(build),
+            reason
+        }
+        .into()),
+        (id(), 2u64.., id(), id(), any::<bool>()).prop_map(
+            |(instance, generation, previous, node, first)| {
+                let (instance, node) = (InstanceId(instance), NodeId(node));
+                let (generation, previous) = if first {
+                    (1, None)
+                } else {
+                    (generation, Some(OpId(previous)))
+                };
+                PlaceInstance {
+                    instance,
+                    generation,
+                    previous,
+                    node,
+                }
+                .into()
+            }
+        ),
         (id(), any::<u64>(), ".{0,40}").prop_map(|(instance, generation, reason)| CannotPlace {
             instance: InstanceId(instance),
             generation,
@@ -128,7 +189,13 @@ fn node_report() -> impl Strategy<Value = Report> {
         }
         .into()),
         (id(), any::<u64>(), any::<u32>(), phase()).prop_map(|(instance, generation, start, phase)| {
-            InstanceChanged { instance: InstanceId(instance), generation, start, phase }.into()
+            InstanceChanged {
+                instance: InstanceId(instance),
+                generation,
+                start,
+                phase,
+            }
+            .into()
         }),
     ]
 }
@@ -146,26 +213,63 @@ fn body() -> impl Strategy<Value = Body> {
 
 fn chain() -> impl Strategy<Value = Chain> {
     // Few nodes, so that some have several chains.
-    (0u8..4, any::<u64>()).prop_map(|(node, incarnation)| Chain { node: NodeId([node; 32]), incarnation })
+    (0u8..4, any::<u64>()).prop_map(|(node, incarnation)| Chain {
+        node: NodeId([node; 32]),
+        incarnation,
+    })
 }
 
 fn frame() -> impl Strategy<Value = Frame> {
-    let hello = (any::<[u8; 32]>()).prop_map(|root| Frame::Hello(Hello { network: network(), root }));
+    let hello = (any::<[u8; 32]>()).prop_map(|root| {
+        Frame::Hello(Hello {
+            network: network(),
+            root,
+        })
+    });
     let mark = (any::<u64>(), any::<[u8; 8]>());
-    let mark =
-        mark.prop_map(|(next, mark)| if next == 0 { HeadMark::NOTHING } else { HeadMark { next, mark } });
+    let mark = mark.prop_map(|(next, mark)| {
+        if next == 0 {
+            HeadMark::NOTHING
+        } else {
+            HeadMark { next, mark }
+        }
+    });
     let heads = proptest::collection::btree_map(chain(), mark, 0..20);
     let heads = (any::<[bool; 4]>(), heads).prop_map(|([level, ask, last, page], heads)| {
         let mut heads: Vec<_> = heads.into_iter().collect();
-        let after = if page && !heads.is_empty() { Some(heads.remove(0).0) } else { None };
+        let after = if page && !heads.is_empty() {
+            Some(heads.remove(0).0)
+        } else {
+            None
+        };
         let unlisted = if level { Unlisted::Level } else { Unlisted::Unknown };
-        Frame::Heads(Heads { unlisted, ask, after, last, heads })
+        Frame::Heads(Heads {
+            unlisted,
+            ask,
+            after,
+            last,
+            heads,
+        })
     });
     let bodies = vec(vec(any::<u8>(), 0..100), 1..10);
-    let run = (any::<bool>(), chain(), 0u64..1 << 60, any::<[u8; 32]>(), bodies, vec(any::<u8>(), 64));
+    let run = (
+        any::<bool>(),
+        chain(),
+        0u64..1 << 60,
+        any::<[u8; 32]>(),
+        bodies,
+        vec(any::<u8>(), 64),
+    );
     let run = run.prop_map(|(live, chain, first, previous, bodies, signature)| {
         let signature = Signature(signature.try_into().unwrap());
-        Frame::Run(Run { live, chain, first, previous: OpId(previous), bodies, signature })
+        Frame::Run(Run {
+            live,
+            chain,
+            first,
+            previous: OpId(previous),
+            bodies,
+            signature,
+        })
     });
     prop_oneof![1 => hello, 4 => heads, 4 => run, 1 => Just(Frame::More), 1 => Just(Frame::Next)]
 }
@@ -207,7 +311,11 @@ fn decode_all(bytes: &[u8]) {
         assert_eq!(record.encode(), bytes);
     }
     for (kind, version) in command::Body::KINDS.iter().chain(Report::KINDS) {
-        let entry = Entry { kind: *kind, version: *version, bytes: bytes.to_vec() };
+        let entry = Entry {
+            kind: *kind,
+            version: *version,
+            bytes: bytes.to_vec(),
+        };
         if let Ok(body) = command::Body::from_entry(&entry) {
             assert_eq!(body.to_entry(), entry);
         }
@@ -295,40 +403,97 @@ proptest! {
 #[test]
 fn values_over_their_bounds_are_refused() {
     let big = |length| "x".repeat(length);
-    let shape = Shape { vcpus: 1, memory_mib: 128, disk_gib: 1 };
+    let shape = Shape {
+        vcpus: 1,
+        memory_mib: 128,
+        disk_gib: 1,
+    };
     let launch = |name: &str, shape: Shape, port| {
         let (agent, build) = (None, BuildId([0; 32]));
-        command::Body::from(LaunchInstance { name: name.into(), agent, build, shape, port })
+        command::Body::from(LaunchInstance {
+            name: name.into(),
+            agent,
+            build,
+            shape,
+            port,
+        })
     };
-    let release = Release { description: big(5000), build: BuildId([0; 32]), shape, port: None };
+    let release = Release {
+        description: big(5000),
+        build: BuildId([0; 32]),
+        shape,
+        port: None,
+    };
     let build = |context_bytes| {
         let (context, held_by) = (Digest([0; 32]), NodeId([0; 32]));
-        command::Body::from(BuildImage { name: "a".into(), context, context_bytes, held_by })
+        command::Body::from(BuildImage {
+            name: "a".into(),
+            context,
+            context_bytes,
+            held_by,
+        })
     };
     for body in [
         command::Body::from(OpenAccount { name: big(64) }),
         OpenAccount { name: "".into() }.into(),
         OpenAccount { name: "Upper".into() }.into(),
         OpenAccount { name: "-a".into() }.into(),
-        RegisterAgent { name: "a".into(), release: release.clone() }.into(),
-        RegisterAgent { name: "a".into(), release: Release { description: "".into(), port: Some(0), ..release } }
-            .into(),
+        RegisterAgent {
+            name: "a".into(),
+            release: release.clone(),
+        }
+        .into(),
+        RegisterAgent {
+            name: "a".into(),
+            release: Release {
+                description: "".into(),
+                port: Some(0),
+                ..release
+            },
+        }
+        .into(),
         build((1 << 30) + 1),
         launch("a", Shape { vcpus: 0, ..shape }, None),
         launch("a", Shape { vcpus: 129, ..shape }, None),
-        launch("a", Shape { memory_mib: 127, ..shape }, None),
-        launch("a", Shape { memory_mib: 256_001, ..shape }, None),
+        launch(
+            "a",
+            Shape {
+                memory_mib: 127,
+                ..shape
+            },
+            None,
+        ),
+        launch(
+            "a",
+            Shape {
+                memory_mib: 256_001,
+                ..shape
+            },
+            None,
+        ),
         launch("a", Shape { disk_gib: 0, ..shape }, None),
         launch("a", shape, Some(0)),
         launch("a.b", shape, None),
-        ClaimDomain { name: "a.com".into(), agent: AgentId([0; 32]) }.into(),
-        ReleaseDomain { name: "a.b.fog".into() }.into(),
+        ClaimDomain {
+            name: "a.com".into(),
+            agent: AgentId([0; 32]),
+        }
+        .into(),
+        ReleaseDomain {
+            name: "a.b.fog".into(),
+        }
+        .into(),
     ] {
         assert!(command::Body::from_entry(&body.to_entry()).is_err(), "{body:?}");
     }
     let announce = AnnounceNode {
         name: "a".into(),
-        roles: Roles { gateway: true, compute: true, builder: true, edge: true },
+        roles: Roles {
+            gateway: true,
+            compute: true,
+            builder: true,
+            edge: true,
+        },
         addresses: vec![],
         ipv4: vec![],
         capacity: Capacity::default(),
@@ -340,14 +505,41 @@ fn values_over_their_bounds_are_refused() {
         node: NodeId([0; 32]),
     };
     for report in [
-        Report::from(ImageFailed { build: BuildId([0; 32]), reason: big(4097) }),
-        AnnounceNode { addresses: vec![big(300)], ..announce.clone() }.into(),
-        AnnounceNode { addresses: vec![String::new(); 17], ..announce }.into(),
+        Report::from(ImageFailed {
+            build: BuildId([0; 32]),
+            reason: big(4097),
+        }),
+        AnnounceNode {
+            addresses: vec![big(300)],
+            ..announce.clone()
+        }
+        .into(),
+        AnnounceNode {
+            addresses: vec![String::new(); 17],
+            ..announce
+        }
+        .into(),
         place.into(),
-        PlaceInstance { generation: 0, ..place }.into(),
-        PlaceInstance { generation: 1, previous: Some(OpId([0; 32])), ..place }.into(),
-        OpenChain { invitation: vec![0; 5000], before: None }.into(),
-        Carry { command: vec![0; 32 * 1024 - 7] }.into(),
+        PlaceInstance {
+            generation: 0,
+            ..place
+        }
+        .into(),
+        PlaceInstance {
+            generation: 1,
+            previous: Some(OpId([0; 32])),
+            ..place
+        }
+        .into(),
+        OpenChain {
+            invitation: vec![0; 5000],
+            before: None,
+        }
+        .into(),
+        Carry {
+            command: vec![0; 32 * 1024 - 7],
+        }
+        .into(),
     ] {
         assert!(Report::from_entry(&report.to_entry()).is_err(), "{report:?}");
     }
@@ -364,11 +556,23 @@ fn values_over_their_bounds_are_refused() {
 
 #[test]
 fn heads_out_of_order_or_grouped_otherwise_are_refused() {
-    let chain = |node: u8, incarnation| Chain { node: NodeId([node; 32]), incarnation };
-    let mark = HeadMark { next: 1, mark: [1; 8] };
+    let chain = |node: u8, incarnation| Chain {
+        node: NodeId([node; 32]),
+        incarnation,
+    };
+    let mark = HeadMark {
+        next: 1,
+        mark: [1; 8],
+    };
     let heads = |chains: &[Chain], after| {
         let heads = chains.iter().map(|chain| (*chain, mark)).collect();
-        let heads = Heads { unlisted: Unlisted::Level, ask: false, after, last: true, heads };
+        let heads = Heads {
+            unlisted: Unlisted::Level,
+            ask: false,
+            after,
+            last: true,
+            heads,
+        };
         Frame::decode(&Frame::Heads(heads).encode())
     };
     assert!(heads(&[chain(1, 1), chain(1, 2), chain(2, 1)], None).is_ok());

@@ -32,16 +32,40 @@ use ledger::vector::{Head, Vector};
 use scene::{START_MS, admin, network, secret};
 
 fn commands() -> Vec<command::Body> {
-    let shape = Shape { vcpus: 2, memory_mib: 512, disk_gib: 5 };
-    let release =
-        Release { description: "says hello".into(), build: BuildId([1; 32]), shape, port: Some(8080) };
+    let shape = Shape {
+        vcpus: 2,
+        memory_mib: 512,
+        disk_gib: 5,
+    };
+    let release = Release {
+        description: "says hello".into(),
+        build: BuildId([1; 32]),
+        shape,
+        port: Some(8080),
+    };
     let name = || String::from("hello");
     vec![
         OpenAccount { name: "alice".into() }.into(),
-        BuildImage { name: name(), context: Digest([2; 32]), context_bytes: 70_000, held_by: NodeId([3; 32]) }
-            .into(),
-        RegisterAgent { name: name(), release: release.clone() }.into(),
-        UpdateAgent { agent: AgentId([4; 32]), release: Release { port: None, ..release } }.into(),
+        BuildImage {
+            name: name(),
+            context: Digest([2; 32]),
+            context_bytes: 70_000,
+            held_by: NodeId([3; 32]),
+        }
+        .into(),
+        RegisterAgent {
+            name: name(),
+            release: release.clone(),
+        }
+        .into(),
+        UpdateAgent {
+            agent: AgentId([4; 32]),
+            release: Release {
+                port: None,
+                ..release
+            },
+        }
+        .into(),
         LaunchInstance {
             name: name(),
             agent: Some(AgentId([4; 32])),
@@ -50,44 +74,120 @@ fn commands() -> Vec<command::Body> {
             port: Some(80),
         }
         .into(),
-        StopInstance { instance: InstanceId([5; 32]) }.into(),
-        StartInstance { instance: InstanceId([5; 32]) }.into(),
-        DeleteInstance { instance: InstanceId([5; 32]) }.into(),
-        ClaimDomain { name: "hello.fog".into(), agent: AgentId([4; 32]) }.into(),
-        ReleaseDomain { name: "hello.fog".into() }.into(),
+        StopInstance {
+            instance: InstanceId([5; 32]),
+        }
+        .into(),
+        StartInstance {
+            instance: InstanceId([5; 32]),
+        }
+        .into(),
+        DeleteInstance {
+            instance: InstanceId([5; 32]),
+        }
+        .into(),
+        ClaimDomain {
+            name: "hello.fog".into(),
+            agent: AgentId([4; 32]),
+        }
+        .into(),
+        ReleaseDomain {
+            name: "hello.fog".into(),
+        }
+        .into(),
     ]
 }
 
 fn reports() -> Vec<(&'static str, Report)> {
     let instance = InstanceId([5; 32]);
-    let changed = |phase| InstanceChanged { instance, generation: 3, start: 2, phase }.into();
-    let failed = Phase::Failed { reason: "exit".into(), exit_code: Some(-1) };
+    let changed = |phase| {
+        InstanceChanged {
+            instance,
+            generation: 3,
+            start: 2,
+            phase,
+        }
+        .into()
+    };
+    let failed = Phase::Failed {
+        reason: "exit".into(),
+        exit_code: Some(-1),
+    };
     vec![
-        ("", Carry { command: vec![1, 2, 3] }.into()),
+        (
+            "",
+            Carry {
+                command: vec![1, 2, 3],
+            }
+            .into(),
+        ),
         ("", {
-            let before = Some(ChainEnd { incarnation: 9, seq: 300, id: OpId([6; 32]) });
-            OpenChain { invitation: vec![7; 5], before }.into()
-        }),
-        ("", {
-            AnnounceNode {
-                name: "node-a".into(),
-                roles: Roles { gateway: true, compute: false, builder: true, edge: false },
-                addresses: vec!["/ip4/10.0.0.1/udp/4001/quic-v1".into()],
-                ipv4: vec![std::net::Ipv4Addr::new(10, 0, 0, 1)],
-                capacity: Capacity { vcpus: 8, memory_mib: 16_384, disk_gib: 200 },
+            let before = Some(ChainEnd {
+                incarnation: 9,
+                seq: 300,
+                id: OpId([6; 32]),
+            });
+            OpenChain {
+                invitation: vec![7; 5],
+                before,
             }
             .into()
         }),
         ("", {
-            ImageBuilt { build: BuildId([1; 32]), image: Digest([8; 32]), bytes: 1 << 27, took_ms: 4_321 }
-                .into()
+            AnnounceNode {
+                name: "node-a".into(),
+                roles: Roles {
+                    gateway: true,
+                    compute: false,
+                    builder: true,
+                    edge: false,
+                },
+                addresses: vec!["/ip4/10.0.0.1/udp/4001/quic-v1".into()],
+                ipv4: vec![std::net::Ipv4Addr::new(10, 0, 0, 1)],
+                capacity: Capacity {
+                    vcpus: 8,
+                    memory_mib: 16_384,
+                    disk_gib: 200,
+                },
+            }
+            .into()
         }),
-        ("", ImageFailed { build: BuildId([1; 32]), reason: "no space".into() }.into()),
+        ("", {
+            ImageBuilt {
+                build: BuildId([1; 32]),
+                image: Digest([8; 32]),
+                bytes: 1 << 27,
+                took_ms: 4_321,
+            }
+            .into()
+        }),
+        (
+            "",
+            ImageFailed {
+                build: BuildId([1; 32]),
+                reason: "no space".into(),
+            }
+            .into(),
+        ),
         ("", {
             let previous = Some(OpId([6; 32]));
-            PlaceInstance { instance, generation: 2, previous, node: NodeId([3; 32]) }.into()
+            PlaceInstance {
+                instance,
+                generation: 2,
+                previous,
+                node: NodeId([3; 32]),
+            }
+            .into()
         }),
-        ("", CannotPlace { instance, generation: 1, reason: "no node has 128 GiB".into() }.into()),
+        (
+            "",
+            CannotPlace {
+                instance,
+                generation: 1,
+                reason: "no node has 128 GiB".into(),
+            }
+            .into(),
+        ),
         (" booted", changed(Phase::Booted)),
         (" serving", changed(Phase::Serving)),
         (" stopped", changed(Phase::Stopped)),
@@ -110,35 +210,98 @@ fn signed_command() -> SignedCommand {
 
 fn signed_invitation() -> SignedInvitation {
     let peers = vec!["/ip4/10.0.0.1/udp/4001/quic-v1".into()];
-    let invitation =
-        Invitation { genesis: scene::genesis(), node: scene::node(1), admin: admin().public(), peers };
+    let invitation = Invitation {
+        genesis: scene::genesis(),
+        node: scene::node(1),
+        admin: admin().public(),
+        peers,
+    };
     invitation.sign(&admin())
 }
 
 fn op() -> Op {
-    let chain = Chain { node: scene::node(1), incarnation: 0x0102_0304_0506_0708 };
-    let slot = Slot { chain, seq: 300, previous: OpId([6; 32]) };
+    let chain = Chain {
+        node: scene::node(1),
+        incarnation: 0x0102_0304_0506_0708,
+    };
+    let slot = Slot {
+        chain,
+        seq: 300,
+        previous: OpId([6; 32]),
+    };
     let entries = vec![
-        Report::from(Carry { command: signed_command().bytes().to_vec() }).to_entry(),
-        Entry { kind: 0x7777, version: 200, bytes: vec![1] },
+        Report::from(Carry {
+            command: signed_command().bytes().to_vec(),
+        })
+        .to_entry(),
+        Entry {
+            kind: 0x7777,
+            version: 200,
+            bytes: vec![1],
+        },
     ];
     let dependencies = vec![Dependency([1; 16]), Dependency([2; 16])];
     let hlc = Hlc(Hlc::at_ms(START_MS).0 + 5);
-    Op::sign(network(), slot, Body { hlc, dependencies, entries }, &secret(1))
+    Op::sign(
+        network(),
+        slot,
+        Body {
+            hlc,
+            dependencies,
+            entries,
+        },
+        &secret(1),
+    )
 }
 
 fn frames() -> Vec<(&'static str, Frame)> {
-    let chain = |node: u8, incarnation| Chain { node: NodeId([node; 32]), incarnation };
+    let chain = |node: u8, incarnation| Chain {
+        node: NodeId([node; 32]),
+        incarnation,
+    };
     let heads = vec![
-        (chain(1, 1), HeadMark { next: 300, mark: [1; 8] }),
+        (
+            chain(1, 1),
+            HeadMark {
+                next: 300,
+                mark: [1; 8],
+            },
+        ),
         (chain(1, 2), HeadMark::NOTHING),
-        (chain(2, 9), HeadMark { next: 1, mark: [2; 8] }),
+        (
+            chain(2, 9),
+            HeadMark {
+                next: 1,
+                mark: [2; 8],
+            },
+        ),
     ];
     let (unlisted, after) = (Unlisted::Level, Some(chain(0, 1)));
     vec![
-        ("hello", Frame::Hello(Hello { network: network(), root: [1; 32] })),
-        ("heads", Frame::Heads(Heads { unlisted, ask: true, after, last: true, heads })),
-        ("run", Frame::Run(Run { live: true, ..scene::run_of(&[op()], false) })),
+        (
+            "hello",
+            Frame::Hello(Hello {
+                network: network(),
+                root: [1; 32],
+            }),
+        ),
+        (
+            "heads",
+            Frame::Heads(Heads {
+                unlisted,
+                ask: true,
+                after,
+                last: true,
+                heads,
+            }),
+        ),
+        (
+            "run",
+            Frame::Run(Run {
+                live: true,
+                ..scene::run_of(&[op()], false)
+            }),
+        ),
         ("more", Frame::More),
         ("next", Frame::Next),
     ]
@@ -147,15 +310,29 @@ fn frames() -> Vec<(&'static str, Frame)> {
 fn vectors() -> BTreeMap<String, Vec<u8>> {
     let mut vectors = BTreeMap::new();
     let mut add = |name: String, bytes: Vec<u8>| {
-        assert!(vectors.insert(name.clone(), bytes).is_none(), "{name} is there twice");
+        assert!(
+            vectors.insert(name.clone(), bytes).is_none(),
+            "{name} is there twice"
+        );
     };
     for body in commands() {
         let entry = body.to_entry();
-        add(format!("kind {:#05x} v{} {}", entry.kind, entry.version, body.name()), entry.bytes);
+        add(
+            format!("kind {:#05x} v{} {}", entry.kind, entry.version, body.name()),
+            entry.bytes,
+        );
     }
     for (which, report) in reports() {
         let entry = report.to_entry();
-        add(format!("kind {:#05x} v{} {}{which}", entry.kind, entry.version, report.name()), entry.bytes);
+        add(
+            format!(
+                "kind {:#05x} v{} {}{which}",
+                entry.kind,
+                entry.version,
+                report.name()
+            ),
+            entry.bytes,
+        );
     }
     add("genesis".into(), ledger::codec::encode(&scene::genesis()));
     add("genesis id".into(), network().0.to_vec());
@@ -170,10 +347,21 @@ fn vectors() -> BTreeMap<String, Vec<u8>> {
         add(format!("frame {name}"), frame.encode());
     }
     let mut vector = Vector::default();
-    vector.advance(op.slot().chain, Head { next: 301, id: op.id() });
+    vector.advance(
+        op.slot().chain,
+        Head {
+            next: 301,
+            id: op.id(),
+        },
+    );
     add("vector root".into(), vector.root().to_vec());
-    let record =
-        JournalRecord { offset: 1000, op: op.id(), entry: 1, outcome: vec![1, 2, 3], turned: true };
+    let record = JournalRecord {
+        offset: 1000,
+        op: op.id(),
+        entry: 1,
+        outcome: vec![1, 2, 3],
+        turned: true,
+    };
     add("journal record".into(), record.encode());
     vectors
 }
@@ -188,7 +376,10 @@ fn fixtures() -> BTreeMap<String, Vec<u8>> {
         let (name, hex) = line.split_once(" = ").unwrap();
         (name.to_string(), HEXLOWER.decode(hex.as_bytes()).unwrap())
     };
-    text.lines().filter(|line| !line.starts_with('#')).map(line).collect()
+    text.lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(line)
+        .collect()
 }
 
 #[test]
@@ -202,9 +393,17 @@ fn the_bytes_are_those_of_the_fixtures() {
     }
     let fixtures = fixtures();
     for (name, bytes) in &vectors {
-        assert_eq!(fixtures.get(name).map(|b| HEXLOWER.encode(b)), Some(HEXLOWER.encode(bytes)), "{name}");
+        assert_eq!(
+            fixtures.get(name).map(|b| HEXLOWER.encode(b)),
+            Some(HEXLOWER.encode(bytes)),
+            "{name}"
+        );
     }
-    assert_eq!(fixtures.len(), vectors.len(), "every fixture is still made by this test");
+    assert_eq!(
+        fixtures.len(),
+        vectors.len(),
+        "every fixture is still made by this test"
+    );
 }
 
 #[test]
@@ -212,14 +411,20 @@ fn every_kind_and_version_has_a_fixture() {
     let fixtures = fixtures();
     for (kind, version) in command::Body::KINDS.iter().chain(Report::KINDS) {
         let prefix = format!("kind {kind:#05x} v{version} ");
-        assert!(fixtures.keys().any(|name| name.starts_with(&prefix)), "no fixture for {prefix}");
+        assert!(
+            fixtures.keys().any(|name| name.starts_with(&prefix)),
+            "no fixture for {prefix}"
+        );
     }
 }
 
 #[test]
 fn the_fixtures_read_back() {
     let fixtures = fixtures();
-    let entry = |body: Entry, name: String| Entry { bytes: fixtures[&name].clone(), ..body };
+    let entry = |body: Entry, name: String| Entry {
+        bytes: fixtures[&name].clone(),
+        ..body
+    };
     for body in commands() {
         let made = body.to_entry();
         let name = format!("kind {:#05x} v{} {}", made.kind, made.version, body.name());
@@ -227,18 +432,35 @@ fn the_fixtures_read_back() {
     }
     for (which, report) in reports() {
         let made = report.to_entry();
-        let name = format!("kind {:#05x} v{} {}{which}", made.kind, made.version, report.name());
+        let name = format!(
+            "kind {:#05x} v{} {}{which}",
+            made.kind,
+            made.version,
+            report.name()
+        );
         assert_eq!(Report::from_entry(&entry(made, name)), Ok(report));
     }
-    assert_eq!(SignedCommand::decode(network(), &fixtures["command"]), Ok(signed_command()));
+    assert_eq!(
+        SignedCommand::decode(network(), &fixtures["command"]),
+        Ok(signed_command())
+    );
     assert!(ledger::key::verify(&signed_command().check()));
     let invitation = SignedInvitation::decode(&fixtures["invitation"]).unwrap();
     assert_eq!(invitation.verify(network(), scene::node(1)), Ok(()));
-    let read = Op::decode(network(), *op().slot(), fixtures["op body"].clone(), op().signature()).unwrap();
+    let read = Op::decode(
+        network(),
+        *op().slot(),
+        fixtures["op body"].clone(),
+        op().signature(),
+    )
+    .unwrap();
     assert_eq!(read, op());
     assert!(ledger::key::verify(&read.check().unwrap()));
     for (name, frame) in frames() {
         assert_eq!(Frame::decode(&fixtures[&format!("frame {name}")]), Ok(frame));
     }
-    assert_eq!(JournalRecord::decode(&fixtures["journal record"]).unwrap().offset, 1000);
+    assert_eq!(
+        JournalRecord::decode(&fixtures["journal record"]).unwrap().offset,
+        1000
+    );
 }

@@ -91,13 +91,20 @@ fn a_long_absence_is_made_up_by_runs_in_windows() {
     let took = wire.settle(10_000);
     let bodies: usize = wire.replicas[&a].log().iter().map(|op| op.bytes().len()).sum();
     let (bytes, frames) = (wire.bytes - bytes, wire.frames - frames);
-    assert!((bytes as usize) < bodies + bodies / 50, "{bytes} bytes for {bodies}");
+    assert!(
+        (bytes as usize) < bodies + bodies / 50,
+        "{bytes} bytes for {bodies}"
+    );
     assert!(frames < 60, "{frames} frames");
     assert!(took < 1_000, "{took} ms");
     assert_same(&wire, &nodes);
 
     // What came in runs can be handed on, though most of its ops have no signature of their own.
-    let unsigned = wire.replicas[&c].log().iter().filter(|op| op.signature().is_none()).count();
+    let unsigned = wire.replicas[&c]
+        .log()
+        .iter()
+        .filter(|op| op.signature().is_none())
+        .count();
     assert!(unsigned > 3000, "{unsigned}");
     wire.cut(b, c);
     wire.cut(a, b);
@@ -129,15 +136,24 @@ fn a_node_that_starts_again_goes_on_in_a_new_chain_that_names_the_old_ones_end()
     wire.append(nodes[0], vec![report("before")]);
     wire.settle(1_000);
     let stored: Vec<Op> = wire.replicas[&nodes[0]].log().iter().cloned().collect();
-    let end = wire.replicas[&nodes[0]].log().head(&wire.replicas[&nodes[0]].chain()).unwrap().clone();
+    let end = wire.replicas[&nodes[0]]
+        .log()
+        .head(&wire.replicas[&nodes[0]].chain())
+        .unwrap()
+        .clone();
     wire.cut(nodes[0], nodes[1]);
     wire.open(scene::setup(1, 2, Verify::Real), stored);
     let replica = &wire.replicas[&nodes[0]];
     let first = &replica.log().chain(&replica.chain())[0];
     let opened = ledger::report::Report::from_entry(&first.body().entries[0]).unwrap();
-    let ledger::report::Report::OpenChain(opened) = opened else { panic!("{opened:?}") };
+    let ledger::report::Report::OpenChain(opened) = opened else {
+        panic!("{opened:?}")
+    };
     let before = opened.before.unwrap();
-    assert_eq!((before.incarnation, before.seq, before.id), (1, end.slot().seq, end.id()));
+    assert_eq!(
+        (before.incarnation, before.seq, before.id),
+        (1, end.slot().seq, end.id())
+    );
     wire.link(nodes[0], nodes[1]);
     wire.settle(1_000);
     wire.append(nodes[0], vec![report("after")]);
@@ -149,7 +165,11 @@ fn a_node_that_starts_again_goes_on_in_a_new_chain_that_names_the_old_ones_end()
 fn the_same_inputs_give_the_same_outputs() {
     let play = || {
         let (mut wire, nodes) = network_of(4, 11, Verify::Trusting);
-        wire.weather = Weather { lose: 20, repeat: 10, late: 30 };
+        wire.weather = Weather {
+            lose: 20,
+            repeat: 10,
+            late: 30,
+        };
         link_all(&mut wire, &nodes);
         for index in 0..100 {
             wire.append(nodes[index % 4], vec![report("x")]);

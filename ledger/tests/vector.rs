@@ -10,11 +10,23 @@ use proptest::prelude::*;
 fn of(steps: &[(u8, u8)]) -> (Vector, VClock<Chain>) {
     let (mut vector, mut clock) = (Vector::default(), VClock::new());
     for (node, length) in steps {
-        let chain = Chain { node: NodeId([*node; 32]), incarnation: 1 };
+        let chain = Chain {
+            node: NodeId([*node; 32]),
+            incarnation: 1,
+        };
         for _ in 0..*length {
             let seq = vector.next(&chain);
-            vector.advance(chain, Head { next: seq + 1, id: OpId([seq as u8; 32]) });
-            clock.apply(Dot { actor: chain, counter: seq + 1 });
+            vector.advance(
+                chain,
+                Head {
+                    next: seq + 1,
+                    id: OpId([seq as u8; 32]),
+                },
+            );
+            clock.apply(Dot {
+                actor: chain,
+                counter: seq + 1,
+            });
         }
     }
     (vector, clock)
@@ -38,12 +50,33 @@ proptest! {
 
 #[test]
 fn the_root_covers_the_last_op_and_follows_each_step() {
-    let chain = Chain { node: NodeId([1; 32]), incarnation: 1 };
+    let chain = Chain {
+        node: NodeId([1; 32]),
+        incarnation: 1,
+    };
     let (mut one, mut other) = (Vector::default(), Vector::default());
-    one.advance(chain, Head { next: 1, id: OpId([1; 32]) });
-    other.advance(chain, Head { next: 1, id: OpId([2; 32]) });
+    one.advance(
+        chain,
+        Head {
+            next: 1,
+            id: OpId([1; 32]),
+        },
+    );
+    other.advance(
+        chain,
+        Head {
+            next: 1,
+            id: OpId([2; 32]),
+        },
+    );
     assert_ne!(one.root(), other.root());
     let before = one.root();
-    one.advance(chain, Head { next: 2, id: OpId([3; 32]) });
+    one.advance(
+        chain,
+        Head {
+            next: 2,
+            id: OpId([3; 32]),
+        },
+    );
     assert_ne!(one.root(), before);
 }

@@ -1,6 +1,10 @@
 //! What the tests play with: a network's beginning, keys by number, an author who writes ops by hand, and a
 //! wire between replicas that loses, repeats and reorders frames in virtual time.
-#![allow(dead_code, unreachable_pub, reason = "each test file uses its part of the scene")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file uses its part of the scene"
+)]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -48,8 +52,12 @@ pub fn network() -> NetworkId {
 }
 
 pub fn invitation(number: u8) -> SignedInvitation {
-    let invitation =
-        Invitation { genesis: genesis(), node: node(number), admin: admin().public(), peers: Vec::new() };
+    let invitation = Invitation {
+        genesis: genesis(),
+        node: node(number),
+        admin: admin().public(),
+        peers: Vec::new(),
+    };
     invitation.sign(&admin())
 }
 
@@ -73,22 +81,40 @@ pub fn carry(nonce: u64) -> Carry {
     let key = secret(200);
     let mut bytes = [0; 16];
     bytes[..8].copy_from_slice(&nonce.to_le_bytes());
-    let body = command::Body::from(OpenAccount { name: format!("account-{nonce}") });
+    let body = command::Body::from(OpenAccount {
+        name: format!("account-{nonce}"),
+    });
     let not_after_ms = START_MS + 1000;
-    let command = Command { key: key.public(), nonce: bytes, not_after_ms, after: Vec::new(), body };
-    Carry { command: command.sign(network(), &key).bytes().to_vec() }
+    let command = Command {
+        key: key.public(),
+        nonce: bytes,
+        not_after_ms,
+        after: Vec::new(),
+        body,
+    };
+    Carry {
+        command: command.sign(network(), &key).bytes().to_vec(),
+    }
 }
 
 /// A small report: its content does not matter to the ledger.
 pub fn report(text: &str) -> Report {
     use ledger::id::BuildId;
     use ledger::report::images::ImageFailed;
-    ImageFailed { build: BuildId([1; 32]), reason: text.into() }.into()
+    ImageFailed {
+        build: BuildId([1; 32]),
+        reason: text.into(),
+    }
+    .into()
 }
 
 pub fn opening(number: u8) -> Entry {
     let invitation = invitation(number).bytes().to_vec();
-    Report::from(OpenChain { invitation, before: None }).to_entry()
+    Report::from(OpenChain {
+        invitation,
+        before: None,
+    })
+    .to_entry()
 }
 
 /// Writes a chain by hand, also a wrong one.
@@ -102,8 +128,17 @@ pub struct Author {
 
 impl Author {
     pub fn new(number: u8) -> Self {
-        let chain = Chain { node: node(number), incarnation: 7 };
-        Self { secret: secret(number), chain, seq: 0, previous: OpId([0; 32]), hlc: Hlc::at_ms(START_MS) }
+        let chain = Chain {
+            node: node(number),
+            incarnation: 7,
+        };
+        Self {
+            secret: secret(number),
+            chain,
+            seq: 0,
+            previous: OpId([0; 32]),
+            hlc: Hlc::at_ms(START_MS),
+        }
     }
 
     /// An author who has written the opening op.
@@ -115,8 +150,21 @@ impl Author {
 
     /// The next op, without taking note of it.
     pub fn draft(&self, dependencies: Vec<Dependency>, entries: Vec<Entry>) -> Op {
-        let slot = Slot { chain: self.chain, seq: self.seq, previous: self.previous };
-        Op::sign(network(), slot, Body { hlc: self.hlc, dependencies, entries }, &self.secret)
+        let slot = Slot {
+            chain: self.chain,
+            seq: self.seq,
+            previous: self.previous,
+        };
+        Op::sign(
+            network(),
+            slot,
+            Body {
+                hlc: self.hlc,
+                dependencies,
+                entries,
+            },
+            &self.secret,
+        )
     }
 
     pub fn write(&mut self, dependencies: Vec<Dependency>, entries: Vec<Entry>) -> Op {
@@ -173,7 +221,10 @@ pub struct Dice(pub u64);
 
 impl Dice {
     pub fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        self.0 = self
+            .0
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
         (self.0 >> 33) % sides
     }
 }
@@ -186,7 +237,11 @@ pub struct Weather {
     pub late: u64,
 }
 
-pub const CALM: Weather = Weather { lose: 0, repeat: 0, late: 0 };
+pub const CALM: Weather = Weather {
+    lose: 0,
+    repeat: 0,
+    late: 0,
+};
 
 /// Replicas and the frames between them, in virtual time.
 pub struct Wire {
@@ -253,11 +308,17 @@ impl Wire {
             let outputs = self.replicas.get_mut(&one).unwrap().peer_down(other, self.now_ms);
             self.take(one, outputs);
         }
-        self.flying.retain(|(_, _, from, to, _)| (*from, *to) != (a, b) && (*from, *to) != (b, a));
+        self.flying
+            .retain(|(_, _, from, to, _)| (*from, *to) != (a, b) && (*from, *to) != (b, a));
     }
 
     pub fn append(&mut self, at: NodeId, reports: Vec<Report>) -> OpId {
-        let (id, outputs) = self.replicas.get_mut(&at).unwrap().append(reports, self.now_ms).unwrap();
+        let (id, outputs) = self
+            .replicas
+            .get_mut(&at)
+            .unwrap()
+            .append(reports, self.now_ms)
+            .unwrap();
         self.take(at, outputs);
         id
     }
@@ -293,11 +354,20 @@ impl Wire {
         if self.dice.roll(100) < self.weather.lose {
             return;
         }
-        let copies = if self.dice.roll(100) < self.weather.repeat { 2 } else { 1 };
+        let copies = if self.dice.roll(100) < self.weather.repeat {
+            2
+        } else {
+            1
+        };
         for _ in 0..copies {
-            let late = if self.dice.roll(100) < self.weather.late { self.dice.roll(1000) } else { 0 };
+            let late = if self.dice.roll(100) < self.weather.late {
+                self.dice.roll(1000)
+            } else {
+                0
+            };
             self.sent += 1;
-            self.flying.insert((self.now_ms + DELAY_MS + late, self.sent, from, to, frame.clone()));
+            self.flying
+                .insert((self.now_ms + DELAY_MS + late, self.sent, from, to, frame.clone()));
         }
     }
 
@@ -309,7 +379,11 @@ impl Wire {
             while self.flying.first().is_some_and(|frame| frame.0 <= self.now_ms) {
                 let (_, _, from, to, frame) = self.flying.pop_first().unwrap();
                 if self.links.contains(&(from, to)) {
-                    let outputs = self.replicas.get_mut(&to).unwrap().receive(from, &frame, self.now_ms);
+                    let outputs = self
+                        .replicas
+                        .get_mut(&to)
+                        .unwrap()
+                        .receive(from, &frame, self.now_ms);
                     self.take(to, outputs);
                 }
             }
@@ -338,7 +412,11 @@ impl Wire {
     pub fn settle_among(&mut self, nodes: &[NodeId], limit_ms: u64) -> u64 {
         let start = self.now_ms;
         while !self.is_level(nodes) {
-            assert!(self.now_ms < start + limit_ms, "not level after {limit_ms} ms: {}", self.describe());
+            assert!(
+                self.now_ms < start + limit_ms,
+                "not level after {limit_ms} ms: {}",
+                self.describe()
+            );
             self.pass(DELAY_MS);
         }
         self.now_ms - start
@@ -346,7 +424,13 @@ impl Wire {
 
     pub fn describe(&self) -> String {
         let of = |replica: &Replica| {
-            format!("{:?}: {} ops, {:?} waiting, {:?}", replica.node(), replica.log().len(), replica.waiting(), replica.counters())
+            format!(
+                "{:?}: {} ops, {:?} waiting, {:?}",
+                replica.node(),
+                replica.log().len(),
+                replica.waiting(),
+                replica.counters()
+            )
         };
         self.replicas.values().map(of).collect::<Vec<_>>().join("\n")
     }

@@ -1,0 +1,308 @@
+//! A peer that floods, lies or sends garbage costs no more than the named bounds, and the others go on.
+
+mod scene;
+
+use ledger::admit::Verify;
+use ledger::clock::{AHEAD_MS_MAX, Hlc};
+use ledger::id::{NodeId, OpId};
+use ledger::limbo::{BYTES_MAX, OPS_MAX, PEER_BYTES_MAX, PEER_OPS_MAX};
+use ledger::op::{Chain, Op};
+use ledger::peers::{CHAINS_MAX, SERVED_BYTES_BURST, SERVED_BYTES_PER_S};
+use ledger::push::WINDOW_BYTES;
+use ledger::replica::{Output, Replica};
+use ledger::sync::{Frame, HEADS_MAX, HeadMark, Heads, RUN_BYTES_MAX, RUN_OPS_MAX, Run, Unlisted};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use scene::{Author, START_MS, admitted, disconnected, live, node, report, run};
+
+/// A replica that takes signatures on trust, so that a flood is cheap to make, with connected peers 2 to 9.
+fn replica() -> Replica {
+    let (mut replica, _) = Replica::open(scene::setup(1, 1, Verify::Trusting), vec![], START_MS).unwrap();
+    for number in 2..10 {
+        replica.peer_up(node(number), START_MS);
+    }
+    replica
+}
+
+/// A run of `count` ops of `size` bytes of text, in a chain of which the ops before are missing.
+fn orphans(number: u8, from: u64, count: usize, size: usize) -> Vec<u8> {
+    let mut author = Author::new(number);
+    author.seq = from;
+    author.previous = OpId([1; 32]);
+    author.hlc = Hlc::at_ms(START_MS - 100_000 + from);
+    let body = ledger::op::Body {
+        hlc: author.hlc,
+        dependencies: vec![],
+        entries: vec![ledger::entry::Entry {
+            kind: 999,
+            version: 1,
+            bytes: vec![7; size],
+        }],
+    };
+    let bodies = vec![body.encode(); count];
+    let signature = ledger::key::Signature([0; 64]);
+    let (chain, previous) = (author.chain, author.previous);
+    Frame::Run(Run {
+        live: false,
+        chain,
+        first: from,
+        previous,
+        bodies,
+        signature,
+    })
+    .encode()
+}
+
+/// An op that waits for the one before it, and that one.
+fn honest(number: u8) -> (Op, Op) {
+    let (mut author, first) = Author::opened(number);
+    let second = author.say("honest");
+    (first, second)
+}
+
+#[test]
+fn a_flood_of_many_ops_throws_out_its_own() {
+    let mut replica = replica();
+    let (first, second) = honest(3);
+    replica.receive(node(3), &live(&second), START_MS);
+    for round in 0..4 {
+        let flood = orphans(2, 1 + round * 10_000, RUN_OPS_MAX, 0);
+        assert_eq!(disconnected(&replica.receive(node(2), &flood, START_MS)), None);
+    }
+    assert_eq!(replica.waiting().0, PEER_OPS_MAX + 1);
+    assert_eq!(
+        replica.counters().evicted,
+        (4 * RUN_OPS_MAX - PEER_OPS_MAX) as u64
+    );
+    assert_eq!(
+        admitted(&replica.receive(node(3), &live(&first), START_MS)).len(),
+        2
+    );
+}
+
+#[test]
+fn a_flood_of_large_ops_throws_out_its_own() {
+    let mut replica = replica();
+    let (first, second) = honest(3);
+    replica.receive(node(3), &live(&second), START_MS);
+    for round in 0..40 {
+        replica.receive(
+            node(2),
+            &orphans(2, 1 + round * 10_000, RUN_BYTES_MAX / 31_000, 30_000),
+            START_MS,
+        );
+        assert!(replica.waiting().1 <= PEER_BYTES_MAX + second.bytes().len());
+    }
+    assert!(replica.counters().evicted > 0);
+    assert_eq!(
+        admitted(&replica.receive(node(3), &live(&first), START_MS)).len(),
+        2
+    );
+}
+
+#[test]
+fn floods_by_many_peers_stay_under_the_bound_of_all_and_spare_who_takes_little() {
+    let mut replica = replica();
+    let (first, second) = honest(9);
+    replica.receive(node(9), &live(&second), START_MS);
+    for number in 2..8 {
+        for round in 0..2 {
+            replica.receive(
+                node(number),
+                &orphans(number, 1 + round * 10_000, RUN_OPS_MAX, 0),
+                START_MS,
+            );
+        }
+        assert!(replica.waiting().0 <= OPS_MAX && replica.waiting().1 <= BYTES_MAX);
+    }
+    assert_eq!(replica.waiting().0, OPS_MAX);
+    assert_eq!(
+        admitted(&replica.receive(node(9), &live(&first), START_MS)).len(),
+        2
+    );
+}
+
+#[test]
+fn a_flood_from_the_future_is_bounded_as_well() {
+    let (mut author, first) = Author::opened(2);
+    let mut replica = replica();
+    replica.receive(node(2), &live(&first), START_MS);
+    author.hlc = Hlc::at_ms(START_MS + AHEAD_MS_MAX + 1);
+    // Each is another op in the same place.
+    let ops = (0..PEER_OPS_MAX + 100).map(|index| {
+        let body = ledger::op::Body {
+            hlc: Hlc(author.hlc.0 + index as u64),
+            dependencies: vec![],
+            entries: vec![],
+        };
+        let slot = ledger::op::Slot {
+            chain: author.chain,
+            seq: 1,
+            previous: first.id(),
+        };
+        let signature = Some(ledger::key::Signature([0; 64]));
+        Op::decode(scene::network(), slot, body.encode(), signature).unwrap()
+    });
+    for op in ops {
+        assert!(
+            replica.receive(node(2), &live(&op), START_MS).len() <= 2,
+            "at most a question"
+        );
+    }
+    assert_eq!(replica.waiting().0, PEER_OPS_MAX);
+    assert_eq!(replica.counters().evicted, 100);
+    replica.tick(START_MS + 10_000);
+    assert_eq!((replica.waiting().0, replica.log().next(&author.chain)), (0, 2));
+}
+
+#[test]
+fn a_vector_of_too_many_chains_drops_the_peer() {
+    let mut replica = replica();
+    let mut after = None;
+    for page in 0..=(CHAINS_MAX / HEADS_MAX) as u64 {
+        let chain = |index| Chain {
+            node: NodeId([7; 32]),
+            incarnation: page * 10_000 + index,
+        };
+        let heads = (0..HEADS_MAX as u64).map(|index| {
+            (
+                chain(index),
+                HeadMark {
+                    next: 1,
+                    mark: [0; 8],
+                },
+            )
+        });
+        let heads: Vec<_> = heads.collect();
+        let end = heads.last().map(|(chain, _)| *chain);
+        let frame = Heads {
+            unlisted: Unlisted::Unknown,
+            ask: true,
+            after,
+            last: false,
+            heads,
+        };
+        let outputs = replica.receive(node(2), &Frame::Heads(frame).encode(), START_MS);
+        after = end;
+        if page == (CHAINS_MAX / HEADS_MAX) as u64 {
+            assert!(disconnected(&outputs).unwrap().contains("65536 chains"));
+        } else {
+            assert_eq!(outputs, vec![]);
+        }
+    }
+}
+
+#[test]
+fn a_peer_that_asks_and_asks_is_served_at_a_bounded_rate() {
+    let mut replica = replica();
+    for _ in 0..1000 {
+        replica.append(vec![report(&"x".repeat(4000))], START_MS).unwrap();
+    }
+    let nothing = Heads {
+        unlisted: Unlisted::Unknown,
+        ask: false,
+        after: None,
+        last: true,
+        heads: vec![],
+    };
+    let ask = Frame::Heads(nothing).encode();
+    let sent = |outputs: Vec<Output>| -> u64 {
+        let size = |output: Output| match output {
+            Output::Send { frame, .. } => frame.len() as u64,
+            _ => 0,
+        };
+        outputs.into_iter().map(size).sum()
+    };
+    let mut served = 0;
+    for ms in 0..1000 {
+        for _ in 0..10 {
+            served += sent(replica.receive(node(2), &ask, START_MS + ms));
+            served += sent(replica.receive(node(2), &Frame::Next.encode(), START_MS + ms));
+        }
+    }
+    assert!(
+        served <= SERVED_BYTES_BURST + SERVED_BYTES_PER_S + 2 * WINDOW_BYTES as u64,
+        "{served}"
+    );
+    assert!(replica.counters().throttled > 0);
+    // And it is not for ever.
+    assert!(sent(replica.receive(node(2), &ask, START_MS + 2000)) > WINDOW_BYTES as u64);
+}
+
+#[test]
+fn a_lie_about_a_vector_costs_a_question_and_an_honest_peer_goes_on() {
+    let mut replica = replica();
+    let (first, second) = honest(3);
+    let lie = HeadMark {
+        next: u64::MAX,
+        mark: [3; 8],
+    };
+    let frame = Heads {
+        unlisted: Unlisted::Level,
+        ask: true,
+        after: None,
+        last: true,
+        heads: vec![(first.slot().chain, lie)],
+    };
+    let outputs = replica.receive(node(2), &Frame::Heads(frame).encode(), START_MS);
+    assert_eq!(outputs.len(), 1, "it asks for the chain from its start");
+    assert_eq!(
+        admitted(&replica.receive(node(3), &run(&[first, second]), START_MS)).len(),
+        2
+    );
+}
+
+#[test]
+fn a_run_at_the_end_of_the_numbers_is_refused() {
+    let (author, _) = Author::opened(2);
+    let op = author.draft(vec![], vec![]);
+    let run = Run {
+        first: u64::MAX,
+        ..scene::run_of(&[op], false)
+    };
+    let outputs = replica().receive(node(2), &Frame::Run(run).encode(), START_MS);
+    assert!(disconnected(&outputs).unwrap().contains("not a frame"));
+}
+
+#[test]
+fn after_it_was_dropped_a_peer_is_heard_no_more_until_it_is_up_again() {
+    let mut replica = replica();
+    let (first, _) = honest(3);
+    assert!(disconnected(&replica.receive(node(3), &[99], START_MS)).is_some());
+    assert_eq!(replica.receive(node(3), &live(&first), START_MS), vec![]);
+    replica.peer_up(node(3), START_MS);
+    assert_eq!(
+        admitted(&replica.receive(node(3), &live(&first), START_MS)).len(),
+        1
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn garbage_harms_nothing(
+        frames in vec((2u8..5, vec(any::<u8>(), 0..200)), 1..20),
+        spots in vec((any::<usize>(), any::<u8>()), 1..20),
+    ) {
+        let (mut replica, _) = scene::open(1, 1, vec![]);
+        let (first, second) = honest(9);
+        let good = [live(&first), run(&[first.clone(), second.clone()]), Frame::Next.encode()];
+        for number in 2..10 {
+            replica.peer_up(node(number), START_MS);
+        }
+        for (number, frame) in &frames {
+            replica.receive(node(*number), frame, START_MS);
+        }
+        for (index, (at, with)) in spots.iter().enumerate() {
+            let mut frame = good[index % good.len()].clone();
+            let at = at % frame.len();
+            frame[at] = *with;
+            replica.receive(node(5 + index as u8 % 4), &frame, START_MS);
+        }
+        replica.tick(START_MS + 1000);
+        replica.receive(node(9), &run(&[first, second.clone()]), START_MS);
+        prop_assert!(replica.log().contains(&second.id()));
+        prop_assert_eq!(replica.log().len(), 3, "nothing but what was signed entered");
+    }
+}
