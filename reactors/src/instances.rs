@@ -4,7 +4,7 @@
 //! ```text
 //! placed here   wanted     machine                    what is done
 //! ───────────   ────────   ────────────────────────   ──────────────────────────────────────────────
-//! yes           Running    none, image held           start
+//! yes           Running    none, image held           start, unless there is no room for it here
 //! yes           Running    alive                      tell Booted, then Serving
 //! yes           Running    ended, asked for since     start again
 //! yes           Running    ended by itself            tell Stopped or Failed
@@ -79,6 +79,8 @@ pub fn decide(sight: &Sight<'_>) -> Vec<Action> {
             Wanted::Deleted => actions.push(place.delete()),
             Wanted::Stopped => actions.extend(place.stop()),
             Wanted::Running => match place.next_start() {
+                // Another node will have it, or this one once there is room.
+                Some(_) if sight.is_crowded_out(instance.id) => {}
                 Some(start) => {
                     let spec = cards
                         .get(&instance.id)

@@ -13,6 +13,7 @@ pub mod decide;
 pub mod fronts;
 pub mod images;
 pub mod instances;
+mod load;
 pub mod me;
 pub mod mesh;
 pub mod names;

@@ -2,10 +2,8 @@
 //! in the rendezvous order of its id, and only it acts. When two nodes disagree on who is live, both may
 //! place; the fold lets one of the placements count, on every node the same.
 
-use std::collections::BTreeMap;
-
 use ledger::command::instances::Shape;
-use ledger::id::{AgentId, NodeId, OpId};
+use ledger::id::{NodeId, OpId};
 use ledger::report::Report;
 use ledger::report::instances::{CannotPlace, PlaceInstance};
 use ledger::report::nodes::{AnnounceNode, Capacity};
@@ -14,6 +12,7 @@ use projections::instances::{Instance, Wanted};
 use projections::rendezvous;
 
 use crate::action::Action;
+use crate::load::Load;
 use crate::sight::Sight;
 
 /// A holder that is silent for longer than this loses its instances to other nodes. It is more than twice
@@ -32,7 +31,7 @@ pub fn decide(sight: &Sight<'_>) -> Vec<Action> {
     if !sight.has_settled() {
         return Vec::new();
     }
-    let mut load = Load::of(sight);
+    let mut load = Load::of(sight.cloud);
     let mut actions = Vec::new();
     for instance in sight.cloud.instances.values() {
         let Some(next) = next_placement(sight, instance) else {
@@ -83,7 +82,7 @@ fn next_placement(sight: &Sight<'_>, instance: &Instance) -> Option<Next> {
             generation: 1,
             previous: None,
         }),
-        Some(placed) if is_lost(sight, placed.node) => Some(Next {
+        Some(placed) if is_lost(sight, placed.node) || sight.is_crowded_out(instance.id) => Some(Next {
             generation: placed.generation.checked_add(1)?,
             previous: Some(placed.op),
         }),
@@ -201,53 +200,4 @@ fn reason(shape: &Shape, mut misfits: Vec<(&str, NodeId, String)>) -> String {
         parts.push(format!("and {more} more nodes"));
     }
     format!("no node can hold {wanted}: {}", parts.join("; "))
-}
-
-/// What the nodes carry by the Cloud, and by the placements decided just now. An instance that stands still
-/// or is on its way out counts: its room is not free before its holder has said so.
-#[derive(Default)]
-struct Load {
-    used: BTreeMap<NodeId, Capacity>,
-    agents: BTreeMap<(NodeId, AgentId), usize>,
-}
-
-impl Load {
-    fn of(sight: &Sight<'_>) -> Self {
-        let mut load = Self::default();
-        for instance in sight.cloud.instances.values() {
-            if let Some(placed) = instance.placement() {
-                load.add(placed.node, instance);
-            }
-        }
-        load
-    }
-
-    fn add(&mut self, node: NodeId, instance: &Instance) {
-        let used = self.used.entry(node).or_default();
-        let shape = instance.request.shape;
-        used.vcpus = used.vcpus.saturating_add(shape.vcpus.into());
-        used.memory_mib = used.memory_mib.saturating_add(shape.memory_mib.into());
-        used.disk_gib = used.disk_gib.saturating_add(shape.disk_gib.into());
-        if let Some(agent) = instance.request.agent {
-            *self.agents.entry((node, agent)).or_default() += 1;
-        }
-    }
-
-    fn free(&self, node: NodeId, capacity: &Capacity) -> Capacity {
-        let used = self.used.get(&node).copied().unwrap_or_default();
-        Capacity {
-            vcpus: capacity.vcpus.saturating_sub(used.vcpus),
-            memory_mib: capacity.memory_mib.saturating_sub(used.memory_mib),
-            disk_gib: capacity.disk_gib.saturating_sub(used.disk_gib),
-        }
-    }
-
-    /// Instances of the same agent on a node.
-    fn peers(&self, node: NodeId, instance: &Instance) -> usize {
-        let agent = instance.request.agent;
-        agent
-            .and_then(|agent| self.agents.get(&(node, agent)))
-            .copied()
-            .unwrap_or_default()
-    }
 }

@@ -10,6 +10,7 @@ use projections::cloud::Cloud;
 use projections::instances::{Instance, Placement, Wanted};
 use projections::rendezvous;
 
+use crate::load;
 use crate::me::Me;
 use crate::observed::{Observed, PRESENCE_TTL_MS};
 
@@ -31,6 +32,7 @@ pub struct Sight<'a> {
     healthy: BTreeSet<InstanceId>,
     /// The healthy ones that serve an agent.
     by_agent: BTreeSet<(AgentId, InstanceId)>,
+    crowded_out: BTreeSet<InstanceId>,
 }
 
 impl<'a> Sight<'a> {
@@ -48,6 +50,7 @@ impl<'a> Sight<'a> {
             now_ms,
             healthy,
             by_agent,
+            crowded_out: load::crowded_out(cloud),
         }
     }
 
@@ -105,6 +108,11 @@ impl<'a> Sight<'a> {
         instance
             .placement()
             .filter(|placement| placement.node == self.me.node)
+    }
+
+    /// Whether the node that an instance was given to has no room for it: it must not start there.
+    pub fn is_crowded_out(&self, instance: InstanceId) -> bool {
+        self.crowded_out.contains(&instance)
     }
 
     /// Whether an instance serves: it shall run, and the live holder of the placement that counts says that
