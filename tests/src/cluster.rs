@@ -247,15 +247,11 @@ impl Cluster {
         &self.programs
     }
 
-    /// The number of the node that has an id.
-    pub fn index_of(&self, node_id: &str) -> Result<usize> {
-        for index in 0..self.daemons.len() {
-            let folder = self.node_folder(index);
-            if self.form_offline(&["node", "key", "--dir", &folder.to_string_lossy()])?.trim() == node_id {
-                return Ok(index);
-            }
-        }
-        anyhow::bail!("no node of this network has the id {node_id}")
+    /// The number of the node that an instance is placed on, from what `form instance show` says.
+    pub fn holder(&self, instance: &Value) -> Result<usize> {
+        let name = instance["node_name"].as_str().context("the instance names no node")?;
+        let number: Option<usize> = name.strip_prefix("node").and_then(|number| number.parse().ok());
+        number.and_then(|number| number.checked_sub(1)).with_context(|| format!("`{name}` is no node of this network"))
     }
 
     /// IPv4 addresses of a name, as a node's DNS gives them.

@@ -35,7 +35,7 @@ pub fn show(cluster: &Cluster, say: &mut dyn FnMut(&str)) -> Result<Shown> {
     let example = example.to_string_lossy();
     say("shipping examples/hello-agent: build, register, deploy, wait");
     let start = Instant::now();
-    let shipped = cluster.form_json(0, &["ship", &example, "--timeout", "900"])?;
+    let shipped = cluster.form_json(0, &["ship", &example, "--timeout", "15m"])?;
     let mut timeline = timeline(&shipped);
     for (step, seconds) in &timeline {
         say(&format!("  {seconds:7.1} s  {step}"));
@@ -43,8 +43,7 @@ pub fn show(cluster: &Cluster, say: &mut dyn FnMut(&str)) -> Result<Shown> {
 
     let instance = shipped["instance"]["id"].as_str().context("`form ship` named no instance")?;
     let shown = cluster.form_json(0, &["instance", "show", instance])?;
-    let holder_id = shown["node"]["id"].as_str().context("the instance names no node")?;
-    let holder = cluster.index_of(holder_id)?;
+    let holder = cluster.holder(&shown)?;
     let others: Vec<usize> = cluster.running().into_iter().filter(|index| *index != holder).collect();
     ensure!(others.len() >= 2, "the demo needs two nodes besides the one that runs the machine");
     let (dns, proxy) = (others[0], others[1]);
