@@ -1,0 +1,232 @@
+//! Trees made of layers: each step of a build writes one, and the next sees all below it (overlayfs).
+//!
+//! ```text
+//! CACHE/layers/KEY/{diff,bytes}    what one step changed, for good
+//! CACHE/tmp/RANDOM/{l/,up,work,merged}    one build at work; emptied at each open
+//! ```
+//! A build runs on a thread of its own with a private mount namespace ([`alone`]): its mounts are seen by nobody
+//! else and vanish with the thread, however it ends. Paths in mount options are relative to the build's folder,
+//! since a thread with its own namespace has its own working directory too; so they stay short and hold nothing
+//! that would need escaping.
+
+use crate::image::Digest;
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
+use rustix::thread::UnshareFlags;
+use std::ffi::CString;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::{Path, PathBuf};
+
+/// Bytes of layers that stay in the cache; the longest unused go first.
+pub(super) const LAYERS_BYTES_MAX: u64 = 20 * 1024 * 1024 * 1024;
+
+/// Runs `work` on a thread whose mounts are its own.
+pub(super) fn alone<T: Send, E: From<io::Error> + Send>(
+    work: impl FnOnce() -> Result<T, E> + Send,
+) -> Result<T, E> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("build".into()).spawn_scoped(scope, || {
+            unshare(UnshareFlags::NEWNS | UnshareFlags::FS)?;
+            let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+            mount_change("/", private).map_err(io::Error::from)?;
+            work()
+        })?;
+        thread.join().unwrap_or_else(|_| Err(io::Error::other("the build's thread broke").into()))
+    })
+}
+
+/// Runs `work` on a thread for which `root` is `/`: no symlink in the tree leads out of it.
+pub(super) fn inside<T: Send>(root: &Path, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("edit".into()).spawn_scoped(scope, || {
+            unshare(UnshareFlags::FS)?;
+            rustix::process::chdir(root)?;
+            rustix::process::chroot(".")?;
+            rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+            work()
+        })?;
+        thread.join().unwrap_or_else(|_| Err(io::Error::other("the edit's thread broke")))
+    })
+}
+
+fn unshare(flags: UnshareFlags) -> io::Result<()> {
+    // SAFETY: FILES is not among the flags, so no descriptor changes its meaning for anyone.
+    #[allow(unsafe_code)]
+    unsafe {
+        rustix::thread::unshare_unsafe(flags)?;
+    }
+    Ok(())
+}
+
+/// The layers in the cache.
+pub(super) struct Layers {
+    pub(super) folder: PathBuf,
+}
+
+impl Layers {
+    fn path(&self, key: &Digest) -> PathBuf {
+        self.folder.join(key.to_string())
+    }
+
+    /// The tree of a layer, if it is there; it counts as used now.
+    pub(super) fn find(&self, key: &Digest) -> Option<PathBuf> {
+        let path = self.path(key);
+        let bytes = path.join("bytes");
+        if !bytes.exists() {
+            return None;
+        }
+        touch(&bytes);
+        Some(path.join("diff"))
+    }
+
+    /// Keeps `upper` as the layer of `key`.
+    fn keep(&self, key: &Digest, upper: &Path, scratch: &Path) -> io::Result<PathBuf> {
+        let made = scratch.join("made");
+        fs::create_dir(&made)?;
+        fs::rename(upper, made.join("diff"))?;
+        let bytes = bytes_of(&made.join("diff"))?;
+        fs::write(made.join("bytes"), bytes.to_string())?;
+        // A layer that a power cut emptied must not be taken for whole: to the disk first, then to its name.
+        rustix::fs::syncfs(fs::File::open(&made)?)?;
+        let path = self.path(key);
+        if path.exists() {
+            fs::remove_dir_all(&path)?;
+        }
+        fs::rename(&made, &path)?;
+        Ok(path.join("diff"))
+    }
+
+    /// Removes the longest unused layers beyond the bound.
+    pub(super) fn prune(&self, bytes_max: u64) -> io::Result<()> {
+        let mut all = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let path = entry?.path();
+            let Ok(meta) = path.join("bytes").metadata() else {
+                fs::remove_dir_all(&path)?;
+                continue;
+            };
+            let bytes: u64 = fs::read_to_string(path.join("bytes"))?.parse().unwrap_or(0);
+            all.push((meta.mtime(), bytes, path));
+        }
+        all.sort();
+        let mut total: u64 = all.iter().map(|(_, bytes, _)| bytes).sum();
+        for (_, bytes, path) in all {
+            if total <= bytes_max {
+                break;
+            }
+            fs::remove_dir_all(&path)?;
+            total -= bytes;
+        }
+        Ok(())
+    }
+}
+
+/// Marks a file as used now.
+pub(super) fn touch(path: &Path) {
+    // Only the order of eviction hangs on it.
+    let _ = fs::File::open(path).and_then(|file| file.set_modified(std::time::SystemTime::now()));
+}
+
+/// Bytes on disk of a tree, symlinks not followed.
+fn bytes_of(path: &Path) -> io::Result<u64> {
+    let meta = path.symlink_metadata()?;
+    let mut bytes = meta.blocks() * 512;
+    if meta.is_dir() {
+        for entry in fs::read_dir(path)? {
+            bytes += bytes_of(&entry?.path())?;
+        }
+    }
+    Ok(bytes)
+}
+
+/// The tree of one build as it grows. Only for a thread made by [`alone`].
+pub(super) struct Stack<'a> {
+    layers: &'a Layers,
+    /// The build's own folder; the thread works in it.
+    scratch: PathBuf,
+    /// How many layers lie on one another, the base being one.
+    height: usize,
+    mounted: bool,
+}
+
+impl<'a> Stack<'a> {
+    /// Begins with `base`. `scratch` is empty and on the file system of the layers.
+    pub(super) fn new(layers: &'a Layers, scratch: PathBuf, base: &Path) -> io::Result<Self> {
+        rustix::process::chdir(&scratch)?;
+        for name in ["l", "merged"] {
+            fs::create_dir(scratch.join(name))?;
+        }
+        let mut stack = Stack { layers, scratch, height: 0, mounted: false };
+        stack.push(base)?;
+        Ok(stack)
+    }
+
+    /// Lays a finished tree on top.
+    pub(super) fn push(&mut self, tree: &Path) -> io::Result<()> {
+        symlink(tree, self.scratch.join("l").join(self.height.to_string()))?;
+        self.height += 1;
+        Ok(())
+    }
+
+    /// Where the whole tree is seen while it is mounted.
+    pub(super) fn merged(&self) -> PathBuf {
+        self.scratch.join("merged")
+    }
+
+    fn lowers(&self) -> String {
+        (0..self.height).rev().map(|level| format!("l/{level}")).collect::<Vec<_>>().join(":")
+    }
+
+    /// Mounts the tree so far, with a new empty layer on top to write in.
+    pub(super) fn open(&mut self) -> io::Result<()> {
+        for name in ["up", "work"] {
+            let path = self.scratch.join(name);
+            if path.exists() {
+                fs::remove_dir_all(&path)?;
+            }
+            fs::create_dir(&path)?;
+        }
+        // The layer's root becomes the tree's root: give it the root's mode, not that of our umask.
+        fs::set_permissions(self.scratch.join("up"), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        self.mount(&format!("lowerdir={},upperdir=up,workdir=work", self.lowers()))
+    }
+
+    /// Mounts the tree so far, for reading.
+    pub(super) fn open_read_only(&mut self) -> io::Result<()> {
+        // A single lower layer is no overlay; an empty one below it changes nothing.
+        fs::create_dir_all(self.scratch.join("l").join("none"))?;
+        self.mount(&format!("lowerdir={}:l/none", self.lowers()))
+    }
+
+    fn mount(&mut self, options: &str) -> io::Result<()> {
+        let options = CString::new(options).map_err(io::Error::other)?;
+        mount("overlay", "merged", "overlay", MountFlags::empty(), Some(options.as_c_str())).map_err(|error| {
+            let why = match error {
+                rustix::io::Errno::INVAL => {
+                    "; the cache must lie on a file system that overlayfs can write to (ext4, xfs, btrfs, tmpfs)"
+                }
+                rustix::io::Errno::PERM => "; building needs root",
+                rustix::io::Errno::NODEV => "; this kernel has no overlayfs",
+                _ => "",
+            };
+            io::Error::other(format!("cannot mount the layers: {error}{why}"))
+        })?;
+        self.mounted = true;
+        Ok(())
+    }
+
+    pub(super) fn close(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.mounted) {
+            unmount("merged", UnmountFlags::empty())?;
+        }
+        Ok(())
+    }
+
+    /// Ends a step that went well: its layer is kept under `key` and lies on top from now on.
+    pub(super) fn commit(&mut self, key: &Digest) -> io::Result<()> {
+        self.close()?;
+        let tree = self.layers.keep(key, &self.scratch.join("up"), &self.scratch)?;
+        self.push(&tree)
+    }
+}
