@@ -375,3 +375,333 @@ fn is_same_table(left: &Action, right: &Action) -> bool {
 fn next_serial(before: &NameTable, next: &NameTable) -> u32 {
     next.serial.max(before.serial.wrapping_add(1))
 }
+
+#[cfg(test)]
+mod tests {
+    use ledger::id::Digest;
+    use ledger::report::instances::{CannotPlace, PlaceInstance};
+    use net::names::NameRecords;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NODE: NodeId = NodeId([1; 32]);
+    const INSTANCE: InstanceId = InstanceId([2; 32]);
+
+    fn fetch(number: u8) -> Action {
+        Action::Fetch {
+            digest: Digest([number; 32]),
+            from: vec![NODE],
+        }
+    }
+
+    fn stop() -> Action {
+        Action::Stop {
+            instance: INSTANCE,
+            generation: 1,
+            grace_ms: 10,
+        }
+    }
+
+    fn delete() -> Action {
+        Action::Delete {
+            instance: INSTANCE,
+            generation: 1,
+        }
+    }
+
+    fn start(start: u32) -> Action {
+        let nic = vmm::spec::Nic {
+            tap: "t".into(),
+            mac: [2; 6],
+            ipv6: std::net::Ipv6Addr::LOCALHOST,
+            gateway_v6: std::net::Ipv6Addr::LOCALHOST,
+            ipv4: std::net::Ipv4Addr::LOCALHOST,
+            gateway_v4: std::net::Ipv4Addr::LOCALHOST,
+            resolvers: Vec::new(),
+        };
+        let workload = vmm::spec::Workload {
+            entrypoint: Vec::new(),
+            env: Vec::new(),
+            workdir: "/".into(),
+            restart: vmm::spec::Restart {
+                attempts: 1,
+                backoff_ms: 1,
+            },
+            health: vmm::spec::Health::Process,
+        };
+        let spec = vmm::spec::MachineSpec {
+            id: vmm::spec::MachineId(INSTANCE.0),
+            generation: 1,
+            hostname: "a".into(),
+            vcpus: 1,
+            memory_mib: 128,
+            image: "/image".into(),
+            disk_gib: 1,
+            nic,
+            workload,
+        };
+        Action::Start {
+            spec: Box::new(spec),
+            start,
+        }
+    }
+
+    fn cannot(reason: &str) -> Action {
+        Action::Report(
+            CannotPlace {
+                instance: INSTANCE,
+                generation: 1,
+                reason: reason.into(),
+            }
+            .into(),
+        )
+    }
+
+    fn place(node: u8) -> Action {
+        let node = NodeId([node; 32]);
+        Action::Report(
+            PlaceInstance {
+                instance: INSTANCE,
+                generation: 1,
+                previous: None,
+                node,
+            }
+            .into(),
+        )
+    }
+
+    fn names(name: &str, serial: u32) -> Action {
+        let names = [(name.to_owned(), NameRecords::default())].into();
+        Action::Names(NameTable {
+            zones: Vec::new(),
+            names,
+            serial,
+        })
+    }
+
+    /// How long after `from_ms` an action passes that is asked for in each millisecond.
+    fn passes_after(pace: &mut Pace, action: &Action, from_ms: u64, most_ms: u64) -> u64 {
+        (0..=most_ms)
+            .find(|ms| !pace.filter(vec![action.clone()], from_ms + ms).is_empty())
+            .expect("it passes in time")
+    }
+
+    #[test]
+    fn an_action_passes_once_while_it_is_in_flight() {
+        let mut pace = Pace::new(NODE);
+        assert_eq!(pace.filter(vec![fetch(1), fetch(1)], 0), [fetch(1)]);
+        assert_eq!(pace.filter(vec![fetch(1)], 1), []);
+        assert_eq!(pace.filter(vec![], 2), [], "not asked for, it still flies");
+        assert_eq!(pace.filter(vec![fetch(1)], 3), []);
+    }
+
+    #[test]
+    fn what_flies_for_too_long_is_taken_as_lost() {
+        let mut pace = Pace::new(NODE);
+        pace.filter(vec![fetch(1)], 0);
+        assert_eq!(
+            passes_after(&mut pace, &fetch(1), 0, FETCH.deadline_ms),
+            FETCH.deadline_ms
+        );
+    }
+
+    #[test]
+    fn a_failed_action_rests_longer_each_time_up_to_a_bound() {
+        let mut pace = Pace::new(NODE);
+        let mut now_ms = 0;
+        let mut expected_ms = FETCH.backoff_ms;
+        pace.filter(vec![fetch(1)], now_ms);
+        for _ in 0..12 {
+            pace.done(&fetch(1).key(), false, now_ms);
+            let rest_ms = passes_after(&mut pace, &fetch(1), now_ms, 2 * FETCH.rest_max_ms);
+            assert!(
+                expected_ms * 3 / 4 <= rest_ms && rest_ms <= expected_ms * 5 / 4,
+                "{rest_ms}"
+            );
+            expected_ms = (expected_ms * 2).min(FETCH.rest_max_ms);
+            now_ms += rest_ms;
+        }
+    }
+
+    #[test]
+    fn nodes_that_failed_together_do_not_try_again_together() {
+        let rests = (0..8u8).map(|node| {
+            let mut pace = Pace::new(NodeId([node; 32]));
+            pace.filter(vec![fetch(1)], 0);
+            pace.done(&fetch(1).key(), false, 0);
+            passes_after(&mut pace, &fetch(1), 0, 2 * FETCH.backoff_ms)
+        });
+        assert!(rests.collect::<std::collections::BTreeSet<_>>().len() > 4);
+    }
+
+    #[test]
+    fn what_had_its_effect_is_forgotten() {
+        let mut pace = Pace::new(NODE);
+        pace.filter(vec![fetch(1)], 0);
+        pace.done(&fetch(1).key(), true, 0);
+        assert_eq!(
+            pace.filter(vec![fetch(1)], 1),
+            [],
+            "what is observed has time to show it"
+        );
+        assert_eq!(pace.filter(vec![], FETCH.rest_max_ms), []);
+        assert!(pace.entries.is_empty());
+        assert_eq!(pace.filter(vec![fetch(1)], FETCH.rest_max_ms), [fetch(1)]);
+    }
+
+    #[test]
+    fn what_was_done_without_effect_passes_ever_more_rarely() {
+        let mut pace = Pace::new(NODE);
+        let mut now_ms = 0;
+        let mut last_ms = 0;
+        pace.filter(vec![fetch(1)], 0);
+        for _ in 0..4 {
+            pace.done(&fetch(1).key(), true, now_ms);
+            let rest_ms = passes_after(&mut pace, &fetch(1), now_ms, 2 * FETCH.rest_max_ms);
+            assert!(rest_ms > last_ms, "{rest_ms} after {last_ms}");
+            now_ms += rest_ms;
+            last_ms = rest_ms;
+        }
+    }
+
+    #[test]
+    fn only_so_many_of_a_kind_fly_at_once() {
+        let mut pace = Pace::new(NODE);
+        let wanted: Vec<Action> = (0..10).map(fetch).collect();
+        let passed = pace.filter(wanted.clone(), 0);
+        assert_eq!(passed, wanted[..FETCH.in_flight_max]);
+        assert_eq!(pace.filter(wanted.clone(), 1), []);
+        pace.done(&wanted[0].key(), true, 2);
+        assert_eq!(
+            pace.filter(wanted.clone(), 2),
+            [wanted[FETCH.in_flight_max].clone()]
+        );
+        // Other kinds do not wait for these.
+        assert_eq!(pace.filter(vec![stop()], 3), [stop()]);
+    }
+
+    #[test]
+    fn a_machine_is_not_started_while_it_is_stopped_or_removed() {
+        for first in [stop(), delete(), start(1)] {
+            let mut pace = Pace::new(NODE);
+            assert_eq!(pace.filter(vec![first.clone(), start(2)], 0), [first.clone()]);
+            assert_eq!(pace.filter(vec![start(2)], 1), []);
+            pace.done(&first.key(), true, 2);
+            assert_eq!(pace.filter(vec![start(2)], 2), [start(2)]);
+        }
+    }
+
+    #[test]
+    fn a_machine_is_stopped_and_removed_while_its_start_is_under_way() {
+        let mut pace = Pace::new(NODE);
+        pace.filter(vec![start(1)], 0);
+        assert_eq!(pace.filter(vec![stop()], 1), [stop()]);
+        assert_eq!(pace.filter(vec![delete()], 2), [delete()]);
+    }
+
+    #[test]
+    fn a_report_passes_once_until_the_view_had_time_to_show_it() {
+        let mut pace = Pace::new(NODE);
+        assert_eq!(pace.filter(vec![place(3)], 0), [place(3)]);
+        assert_eq!(
+            pace.filter(vec![place(4)], 1),
+            [],
+            "the same generation, elsewhere"
+        );
+        let rest_ms = passes_after(&mut pace, &place(4), 1, 2 * REPORT.settle_ms);
+        assert!(rest_ms >= REPORT.settle_ms * 3 / 4 - 1, "{rest_ms}");
+    }
+
+    #[test]
+    fn a_report_that_was_not_appended_passes_again_soon() {
+        let mut pace = Pace::new(NODE);
+        pace.filter(vec![place(3)], 0);
+        pace.done(&place(3).key(), false, 0);
+        assert!(passes_after(&mut pace, &place(3), 0, REPORT.settle_ms) <= REPORT.backoff_ms * 5 / 4);
+    }
+
+    #[test]
+    fn reasons_that_change_quickly_do_not_fill_the_log() {
+        let mut pace = Pace::new(NODE);
+        let passed = (0..600).flat_map(|s| pace.filter(vec![cannot(&format!("reason {s}"))], s * 1_000));
+        assert!(passed.count() <= 10);
+    }
+
+    #[test]
+    fn a_table_passes_when_it_changes() {
+        let mut pace = Pace::new(NODE);
+        assert_eq!(pace.filter(vec![names("a", 7)], 0), [names("a", 7)]);
+        assert_eq!(
+            pace.filter(vec![names("a", 9)], 1),
+            [],
+            "a serial alone says nothing"
+        );
+        assert_eq!(pace.filter(vec![names("b", 9)], 2), [names("b", 9)]);
+        assert_eq!(
+            pace.filter(vec![names("a", 9)], 3),
+            [names("a", 10)],
+            "each change has a higher one"
+        );
+        pace.done(&ActionKey::Names, true, 4);
+        assert_eq!(pace.filter(vec![names("a", 9)], 5), []);
+    }
+
+    #[test]
+    fn a_table_that_could_not_be_applied_passes_again() {
+        let mut pace = Pace::new(NODE);
+        pace.filter(vec![names("a", 7)], 0);
+        pace.done(&ActionKey::Names, false, 0);
+        let retry_ms = passes_after(&mut pace, &names("a", 7), 0, TABLE.rest_max_ms);
+        assert!((TABLE.backoff_ms * 3 / 4..=TABLE.backoff_ms * 5 / 4).contains(&retry_ms));
+        pace.done(&ActionKey::Names, false, retry_ms);
+        let longer_ms = passes_after(&mut pace, &names("a", 7), retry_ms, TABLE.rest_max_ms);
+        assert!(longer_ms > retry_ms);
+    }
+
+    #[test]
+    fn it_says_when_to_ask_again() {
+        let mut pace = Pace::new(NODE);
+        assert_eq!(pace.next_ms(), None);
+        pace.filter(vec![fetch(1)], 0);
+        pace.done(&fetch(1).key(), false, 0);
+        let next_ms = pace.next_ms().expect("it waits for the fetch");
+        assert_eq!(pace.filter(vec![fetch(1)], next_ms - 1), []);
+        assert_eq!(pace.filter(vec![fetch(1)], next_ms), [fetch(1)]);
+    }
+
+    #[test]
+    fn an_answer_to_what_never_passed_changes_nothing() {
+        let mut pace = Pace::new(NODE);
+        pace.done(&fetch(1).key(), false, 0);
+        pace.done(&ActionKey::Names, false, 0);
+        assert_eq!(
+            pace.filter(vec![fetch(1), names("a", 1)], 0),
+            [fetch(1), names("a", 1)]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_asked_no_bound_is_passed(
+            steps in prop::collection::vec((0u8..20, 0u8..4, any::<bool>(), 0u64..5_000), 1..200)
+        ) {
+            let mut pace = Pace::new(NODE);
+            let (mut now_ms, mut flying) = (0, std::collections::BTreeSet::new());
+            for (number, what, ok, ms) in steps {
+                now_ms += ms;
+                if what == 0 {
+                    let key = fetch(number).key();
+                    flying.remove(&key);
+                    pace.done(&key, ok, now_ms);
+                    continue;
+                }
+                let wanted = (0..number).map(fetch).collect();
+                for action in pace.filter(wanted, now_ms) {
+                    prop_assert!(flying.insert(action.key()), "it was in flight");
+                }
+                prop_assert!(flying.len() <= FETCH.in_flight_max);
+            }
+        }
+    }
+}

@@ -230,3 +230,208 @@ fn images(cloud: &Cloud, observed: &Observed) -> Vec<Digest> {
         .take(PRESENCE_IMAGES_MAX)
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use ledger::clock::Hlc;
+    use ledger::genesis::Genesis;
+    use ledger::id::InstanceId;
+    use projections::nodes::Node;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::observed::Seen;
+
+    const NOW_MS: u64 = 1_800_000_000_000;
+
+    fn secret() -> SecretKey {
+        SecretKey::from_seed([7; 32])
+    }
+
+    /// A Cloud that knows the node of [`secret`].
+    fn cloud() -> Cloud {
+        let admins = vec![secret().public()];
+        let mut cloud = Cloud::new(Genesis {
+            name: "test".into(),
+            admins,
+            created_ms: 1,
+            salt: [1; 16],
+        });
+        let (id, at) = (secret().node_id(), Hlc::at_ms(1));
+        cloud.nodes.insert(
+            id,
+            Node {
+                id,
+                joined: at,
+                incarnation: 1,
+                started: at,
+                announced: None,
+            },
+        );
+        cloud
+    }
+
+    fn said(at_ms: u64, seq: u64) -> Presence {
+        let held = |n: u8| HeldInstance {
+            instance: InstanceId([n; 32]),
+            generation: 1,
+            healthy: true,
+        };
+        Presence {
+            node: secret().node_id(),
+            incarnation: 1,
+            at_ms,
+            seq,
+            used: Capacity::default(),
+            instances: vec![held(1), held(2)],
+            images: vec![Digest([9; 32]), Digest([3; 32])],
+        }
+    }
+
+    fn record(presence: &Presence) -> Vec<u8> {
+        sign(presence, cloud().network, &secret())
+    }
+
+    fn heard(presence: Presence) -> Observed {
+        let mut observed = Observed::default();
+        observed.presences.insert(
+            presence.node,
+            Seen {
+                presence,
+                arrived_ms: NOW_MS,
+            },
+        );
+        observed
+    }
+
+    #[test]
+    fn a_record_is_taken_once() {
+        let observed = Observed::default();
+        let record = record(&said(NOW_MS, 1));
+        assert_eq!(
+            accept(&record, &cloud(), &observed, NOW_MS),
+            Ok(Some(said(NOW_MS, 1)))
+        );
+        assert_eq!(
+            accept(&record, &cloud(), &heard(said(NOW_MS, 1)), NOW_MS),
+            Ok(None)
+        );
+    }
+
+    #[test]
+    fn only_a_newer_record_is_taken() {
+        let observed = heard(said(NOW_MS, 5));
+        let cases = [
+            ((NOW_MS, 6), true),
+            ((NOW_MS + 1, 0), true),
+            ((NOW_MS, 4), false),
+            ((NOW_MS - 1, 9), false),
+        ];
+        for ((at_ms, seq), taken) in cases {
+            let answer = accept(&record(&said(at_ms, seq)), &cloud(), &observed, NOW_MS);
+            assert_eq!(
+                answer.map(|presence| presence.is_some()),
+                Ok(taken),
+                "{at_ms} {seq}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_replay_keeps_nobody_alive() {
+        let record = record(&said(NOW_MS, 1));
+        let reach_ms = PRESENCE_TTL_MS + PRESENCE_SKEW_MS;
+        let observed = Observed::default();
+        assert!(accept(&record, &cloud(), &observed, NOW_MS + reach_ms).is_ok());
+        let answer = accept(&record, &cloud(), &observed, NOW_MS + reach_ms + 1);
+        assert_eq!(answer, Err(PresenceRefusal::Old { age_ms: reach_ms + 1 }));
+        let answer = accept(&record, &cloud(), &observed, NOW_MS - reach_ms - 1);
+        assert_eq!(
+            answer,
+            Err(PresenceRefusal::Ahead {
+                ahead_ms: reach_ms + 1
+            })
+        );
+    }
+
+    #[test]
+    fn a_stranger_and_a_forger_are_refused() {
+        let stranger = SecretKey::from_seed([8; 32]);
+        let presence = Presence {
+            node: stranger.node_id(),
+            ..said(NOW_MS, 1)
+        };
+        let strange = sign(&presence, cloud().network, &stranger);
+        let answer = accept(&strange, &cloud(), &Observed::default(), NOW_MS);
+        assert_eq!(answer, Err(PresenceRefusal::UnknownNode(stranger.node_id())));
+        let forged = sign(&said(NOW_MS, 1), cloud().network, &stranger);
+        let answer = accept(&forged, &cloud(), &Observed::default(), NOW_MS);
+        assert_eq!(answer, Err(PresenceRefusal::Forged));
+        let elsewhere = sign(&said(NOW_MS, 1), NetworkId([5; 32]), &secret());
+        let answer = accept(&elsewhere, &cloud(), &Observed::default(), NOW_MS);
+        assert_eq!(answer, Err(PresenceRefusal::Forged));
+    }
+
+    #[test]
+    fn a_record_over_its_bounds_is_refused() {
+        let network = cloud().network;
+        let held = |n: usize| {
+            let mut id = [0; 32];
+            id[..8].copy_from_slice(&(n as u64).to_be_bytes());
+            HeldInstance {
+                instance: InstanceId(id),
+                generation: u64::MAX,
+                healthy: true,
+            }
+        };
+        let many = |n: usize| Presence {
+            instances: (0..n).map(held).collect(),
+            ..said(NOW_MS, 1)
+        };
+        let images = |n: usize| Presence {
+            images: vec![Digest([1; 32]); n],
+            ..said(NOW_MS, 1)
+        };
+        let fullest = Presence {
+            images: images(PRESENCE_IMAGES_MAX).images,
+            ..many(PRESENCE_INSTANCES_MAX)
+        };
+        assert!(record(&fullest).len() <= PRESENCE_BYTES_MAX);
+        assert!(decode(&record(&fullest), network).is_ok());
+        for over in [many(PRESENCE_INSTANCES_MAX + 1), images(PRESENCE_IMAGES_MAX + 1)] {
+            let answer = decode(&record(&over), network).map(|_| ());
+            assert!(matches!(answer, Err(DecodeError::TooLarge { .. })), "{answer:?}");
+        }
+        let answer = decode(&vec![0; PRESENCE_BYTES_MAX + 1], network).map(|_| ());
+        assert!(matches!(answer, Err(DecodeError::TooLarge { .. })));
+        assert!(matches!(
+            decode(&[0; 63], network).map(|_| ()),
+            Err(DecodeError::Truncated(_))
+        ));
+    }
+
+    #[test]
+    fn instances_out_of_order_or_told_twice_are_refused() {
+        for order in [[1, 0], [0, 0]] {
+            let mut presence = said(NOW_MS, 1);
+            presence.instances = order.map(|at| presence.instances[at]).to_vec();
+            let answer = decode(&record(&presence), cloud().network).map(|_| ());
+            assert!(matches!(answer, Err(DecodeError::Meaningless(_))), "{answer:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_fail_otherwise_than_by_refusing(bytes: Vec<u8>) {
+            prop_assert!(accept(&bytes, &cloud(), &Observed::default(), NOW_MS).is_err());
+        }
+
+        #[test]
+        fn a_record_with_one_bit_changed_is_not_taken(bit in 0usize..1_000_000) {
+            let mut record = record(&said(NOW_MS, 1));
+            let bit = bit % (record.len() * 8);
+            record[bit / 8] ^= 1 << (bit % 8);
+            prop_assert!(accept(&record, &cloud(), &Observed::default(), NOW_MS).is_err());
+        }
+    }
+}
