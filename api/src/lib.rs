@@ -11,6 +11,7 @@ pub mod figures;
 pub mod openapi;
 pub mod path;
 pub mod problem;
+#[allow(clippy::result_large_err, reason = "a refusal is made once a request, on its way out")]
 mod routes;
 mod serve;
 pub mod signature;

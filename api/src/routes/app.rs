@@ -89,15 +89,17 @@ impl std::ops::Deref for App {
     }
 }
 
-/// The hash of a view costs as much as the view is large: it is made once for a position, and not more often
-/// than [`STATE_HASH_PAUSE`].
+/// The hash of a view costs as much as the view is large: it is made once for a position, and after one was
+/// made there is a pause, so that askers never take more than a part of a processor.
 struct StateHash {
     position: Position,
     hash: [u8; 32],
     made: Instant,
+    took: Duration,
 }
 
-const STATE_HASH_PAUSE: Duration = Duration::from_millis(200);
+/// The pause, as a multiple of the time that the hash took.
+const STATE_HASH_PAUSES: u32 = 4;
 
 /// Commands whose submission is remembered here till the fold has them.
 const RECENT_MAX: usize = 4096;
@@ -178,11 +180,11 @@ impl App {
         let mut kept = self.state_hash.lock().await;
         let cloud = self.door.cloud();
         if let Some(kept) = kept.as_ref()
-            && (kept.position == cloud.position || kept.made.elapsed() < STATE_HASH_PAUSE)
+            && (kept.position == cloud.position || kept.made.elapsed() < kept.took * STATE_HASH_PAUSES)
         {
             return Ok((kept.position, kept.hash));
         }
-        let position = cloud.position;
+        let (position, began) = (cloud.position, Instant::now());
         let hash = tokio::task::spawn_blocking(move || cloud.state_hash())
             .await
             .map_err(|error| Problem::new(ErrorCode::Internal, format!("the view has no hash: {error}")))?;
@@ -190,6 +192,7 @@ impl App {
             position,
             hash,
             made: Instant::now(),
+            took: began.elapsed(),
         });
         Ok((position, hash))
     }

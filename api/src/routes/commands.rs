@@ -29,6 +29,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 pub(crate) struct SubmitParams {
     /// What the answer waits for.
     #[serde(default)]
+    #[param(inline)]
     wait: WaitWord,
 }
 

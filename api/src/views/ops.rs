@@ -8,7 +8,7 @@ use ledger::key::PublicKey;
 use ledger::op::Op;
 use ledger::report::Report;
 use projections::cloud::Cloud;
-use projections::outcome::Outcome;
+use projections::outcome::{Outcome, UNKNOWN_KIND};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -204,7 +204,7 @@ impl ReadEntry {
                 subject: subject_of_report(node, &report),
                 ..plain(report.name().into(), describe(|s| report.describe(s)))
             },
-            Err(error) => plain(format!("kind {} v{}", entry.kind, entry.version), {
+            Err(error) => plain(UNKNOWN_KIND.into(), {
                 serde_json::json!({ "error": error.to_string(), "bytes": entry.bytes.len() })
             }),
         }

@@ -1,0 +1,10 @@
+//! The API over real sockets on loopback, before a small node in memory that folds with the real ledger and
+//! projections.
+
+mod commands;
+mod connections;
+mod events;
+mod node;
+mod openapi;
+mod private;
+mod views;
