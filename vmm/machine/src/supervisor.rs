@@ -39,7 +39,7 @@ const RECORD_PACE: Duration = Duration::from_millis(100);
 const SENDS_MAX: usize = 32;
 
 /// What is kept of the console for the reason of a failure, in bytes.
-const CONSOLE_TAIL_BYTES: usize = 400;
+const CONSOLE_TAIL_BYTES: usize = 8 * 1024;
 
 /// Runs the machine in `folder` to its end.
 pub(crate) async fn run(folder: &Path) -> anyhow::Result<()> {
@@ -260,12 +260,7 @@ impl Machine {
 
     fn finish(&mut self, how: Result<(), String>, console: &str) {
         self.life.handle(Event::MonitorEnded(how), now(self.begin));
-        let last_line = console
-            .lines()
-            .rev()
-            .find(|line| !line.trim().is_empty())
-            .unwrap_or_default();
-        self.life.explain(last_line);
+        self.life.explain(telling_line(console));
         // The record first: it is what counts once this process is gone.
         self.record.write(self.life.state(), self.life.timeline());
         self.show();
@@ -280,6 +275,12 @@ impl Machine {
             changed
         });
     }
+}
+
+/// The line of a console that says most about an end: that of a panic, or else the last one.
+fn telling_line(console: &str) -> &str {
+    let lines = || console.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines().find(|line| line.contains("Kernel panic")).or_else(|| lines().next_back()).unwrap_or_default()
 }
 
 async fn write_frames(mut to_guest: tokio::net::unix::OwnedWriteHalf, mut frames: mpsc::Receiver<ToGuest>) {

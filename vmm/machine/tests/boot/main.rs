@@ -280,7 +280,7 @@ async fn a_killed_machine_process_takes_its_guest_along_and_is_an_event() {
     else {
         panic!("it did not fail")
     };
-    assert!(reason.contains("went down by itself"), "{reason}");
+    assert!(reason.contains("went down by itself") && reason.contains("Kernel panic"), "{reason}");
 }
 
 const DAEMON_FOLDER: &str = "FORM_TEST_DAEMON_FOLDER";

@@ -232,7 +232,7 @@ impl Events {
 
     pub(crate) async fn serving(&mut self) {
         self.wait("serving", |state| {
-            assert!(state.is_alive(), "{state:?}");
+            assert!(!matches!(state, MachineState::Failed { .. }), "{state:?}");
             *state == MachineState::Running { serving: true }
         })
         .await;
