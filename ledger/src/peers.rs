@@ -1,8 +1,11 @@
 //! The talk with each peer: comparisons of vectors and what follows from them (see [`crate::sync`]).
 //!
 //! Now and then a replica greets one connected peer, drawn by chance. Of two that greet each other at once
-//! only the smaller id's greeting is answered. What a peer costs is bounded: one vector of its own, one push
-//! under way, a rate of bytes served.
+//! only the smaller id's greeting is answered. A replica fetches from one peer at a time, so that a joiner
+//! with many peers gets each op once; a peer that is slow at it is passed over after a while.
+//!
+//! What a peer costs is bounded: one vector of its own, one push under way, a rate of bytes served.
+//! A wall clock that is set back delays nothing: a time in the future counts as long past.
 
 use std::collections::BTreeMap;
 
@@ -15,8 +18,14 @@ use crate::sync::{Frame, HeadMark, Heads, Hello, Unlisted};
 /// How often one peer is greeted.
 pub const GREET_EVERY_MS: u64 = 500;
 
-/// A peer with which a comparison or a push has not moved for this long is greeted again.
+/// A greeting that was not answered, or a push that was not granted on, is given up after this long.
 pub const STALL_MS: u64 = 2_000;
+
+/// Where nothing came for this long, the ops of a push are no longer waited for.
+pub const QUIET_MS: u64 = 300;
+
+/// A peer may keep a replica from fetching elsewhere for this long, at most.
+pub const FETCH_MS_MAX: u64 = 5_000;
 
 /// A peer is asked about ops that are missing at most this often.
 pub const GAP_EVERY_MS: u64 = 100;
@@ -30,18 +39,23 @@ pub const SERVED_BYTES_PER_S: u64 = 64 << 20;
 /// Bytes that one peer may be served at once after a quiet time.
 pub const SERVED_BYTES_BURST: u64 = 8 << 20;
 
+/// Whether less than `span_ms` have passed since a time.
+fn within(now_ms: u64, since_ms: u64, span_ms: u64) -> bool {
+    now_ms >= since_ms && now_ms - since_ms < span_ms
+}
+
 #[derive(Debug)]
 struct Peer {
     /// When we greeted it last, unless it has answered.
     greeted_ms: Option<u64>,
-    /// When a comparison or a push with it last moved.
-    moved_ms: u64,
     /// When it was last asked about a gap.
     asked_ms: u64,
     /// The frames so far of a vector that takes several, and the last chain in them.
     telling: Option<(Told, Option<Chain>)>,
     /// What it lacks.
     push: Push,
+    /// When it was last sent a window.
+    pushed_ms: u64,
     /// Whether it granted a window that has not been sent yet.
     granted: bool,
     /// Bytes that it may be served, below zero when it was served more, and when that was reckoned.
@@ -52,15 +66,13 @@ struct Peer {
 impl Peer {
     /// Reckons the allowance; whether anything of it is left.
     fn may_be_served(&mut self, now_ms: u64) -> bool {
-        let gained = now_ms
-            .saturating_sub(self.reckoned_ms)
-            .saturating_mul(SERVED_BYTES_PER_S / 1000);
-        let gained = gained.min(2 * SERVED_BYTES_BURST) as i64;
-        self.allowance = self
-            .allowance
-            .saturating_add(gained)
-            .min(SERVED_BYTES_BURST as i64);
-        self.reckoned_ms = self.reckoned_ms.max(now_ms);
+        let passed_ms = now_ms.saturating_sub(self.reckoned_ms);
+        let gained = passed_ms
+            .saturating_mul(SERVED_BYTES_PER_S / 1000)
+            .min(2 * SERVED_BYTES_BURST);
+        let allowance = self.allowance.saturating_add(gained as i64);
+        self.allowance = allowance.min(SERVED_BYTES_BURST as i64);
+        self.reckoned_ms = now_ms;
         self.allowance > 0
     }
 
@@ -70,6 +82,20 @@ impl Peer {
         self.allowance -= frame.len() as i64;
         outputs.push(Output::Send { to, frame });
     }
+
+    /// Whether a comparison or a push is under way.
+    fn is_busy(&self, now_ms: u64) -> bool {
+        self.greeted_ms.is_some_and(|ms| within(now_ms, ms, STALL_MS))
+            || !self.push.is_done() && within(now_ms, self.pushed_ms, STALL_MS)
+    }
+}
+
+/// From whom ops are fetched.
+#[derive(Clone, Copy, Debug)]
+struct Fetch {
+    from: NodeId,
+    began_ms: u64,
+    moved_ms: u64,
 }
 
 /// The connected peers.
@@ -77,16 +103,17 @@ impl Peer {
 pub(crate) struct Peers {
     peers: BTreeMap<NodeId, Peer>,
     greet_ms: u64,
+    fetch: Option<Fetch>,
 }
 
 impl Peers {
     pub(crate) fn up(&mut self, peer: NodeId, now_ms: u64) {
         let state = Peer {
             greeted_ms: None,
-            moved_ms: 0,
             asked_ms: 0,
             telling: None,
             push: Push::default(),
+            pushed_ms: 0,
             granted: false,
             allowance: SERVED_BYTES_BURST as i64,
             reckoned_ms: now_ms,
@@ -96,6 +123,9 @@ impl Peers {
 
     pub(crate) fn down(&mut self, peer: NodeId) {
         self.peers.remove(&peer);
+        if self.fetch.is_some_and(|fetch| fetch.from == peer) {
+            self.fetch = None;
+        }
     }
 
     pub(crate) fn is_up(&self, peer: &NodeId) -> bool {
@@ -104,6 +134,37 @@ impl Peers {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = NodeId> {
         self.peers.keys().copied()
+    }
+
+    /// Notes that a peer brings ops that were fetched from it.
+    pub(crate) fn brings(&mut self, peer: NodeId, now_ms: u64) {
+        if let Some(fetch) = self.fetch.as_mut().filter(|fetch| fetch.from == peer) {
+            fetch.moved_ms = now_ms;
+        }
+    }
+
+    /// From whom ops are being fetched.
+    fn fetching(&self, now_ms: u64) -> Option<NodeId> {
+        let under_way = |fetch: &Fetch| {
+            within(now_ms, fetch.moved_ms, QUIET_MS) && within(now_ms, fetch.began_ms, FETCH_MS_MAX)
+        };
+        self.fetch.filter(under_way).map(|fetch| fetch.from)
+    }
+
+    /// Begins to fetch from a peer, unless that is being done from another.
+    fn may_fetch(&mut self, from: NodeId, now_ms: u64) -> bool {
+        match self.fetching(now_ms) {
+            Some(other) if other != from => false,
+            Some(_) => true,
+            None => {
+                self.fetch = Some(Fetch {
+                    from,
+                    began_ms: now_ms,
+                    moved_ms: now_ms,
+                });
+                true
+            }
+        }
     }
 }
 
@@ -128,12 +189,15 @@ impl Replica {
     }
 
     /// Asks who brought an op that has to wait for what is missing: for the missing part of its chain, and
-    /// for all else by a comparison.
+    /// for all else by a comparison. While ops are being fetched, they may be on their way.
     pub(crate) fn ask_for_gap(&mut self, from: NodeId, chain: Chain, now_ms: u64, outputs: &mut Vec<Output>) {
+        if self.peers.fetching(now_ms).is_some() {
+            return;
+        }
         let Some(peer) = self.peers.peers.get_mut(&from) else {
             return;
         };
-        if now_ms < peer.asked_ms.saturating_add(GAP_EVERY_MS) {
+        if within(now_ms, peer.asked_ms, GAP_EVERY_MS) {
             return;
         }
         peer.asked_ms = now_ms;
@@ -162,7 +226,7 @@ impl Replica {
             Frame::More => {
                 // The next comparison takes up again what is not granted now.
                 if self.limbo.has_room_for(from) {
-                    self.moved(from, now_ms);
+                    self.peers.brings(from, now_ms);
                     send(from, Frame::Next, outputs);
                 } else {
                     self.counters.throttled += 1;
@@ -171,18 +235,12 @@ impl Replica {
             }
             Frame::Next => {
                 if let Some(peer) = self.peers.peers.get_mut(&from) {
-                    peer.granted = true;
+                    peer.granted = !peer.push.is_done();
                 }
-                self.serve(from, now_ms, outputs);
+                self.push_window(from, now_ms, outputs);
                 Ok(())
             }
             Frame::Run(_) => unreachable!("runs are received by Replica::receive_run"),
-        }
-    }
-
-    fn moved(&mut self, peer: NodeId, now_ms: u64) {
-        if let Some(peer) = self.peers.peers.get_mut(&peer) {
-            peer.moved_ms = now_ms;
         }
     }
 
@@ -200,12 +258,9 @@ impl Replica {
         let Some(peer) = self.peers.peers.get_mut(&from) else {
             return Ok(());
         };
-        let crossed = peer
-            .greeted_ms
-            .is_some_and(|ms| now_ms < ms.saturating_add(STALL_MS));
+        let crossed = peer.greeted_ms.is_some_and(|ms| within(now_ms, ms, STALL_MS));
         if hello.root == self.log.vector().root() {
             peer.greeted_ms = None;
-            self.agreed = true;
             return Ok(());
         }
         if crossed && own < from {
@@ -216,7 +271,13 @@ impl Replica {
             self.counters.throttled += 1;
             return Ok(());
         }
-        peer.moved_ms = now_ms;
+        // Who hears our vector sends what we lack.
+        if !self.peers.may_fetch(from, now_ms) {
+            return Ok(());
+        }
+        let Some(peer) = self.peers.peers.get_mut(&from) else {
+            return Ok(());
+        };
         for page in Heads::pages(Unlisted::Unknown, true, &Heads::of(self.log.vector())) {
             peer.serve(from, Frame::Heads(page), outputs);
         }
@@ -255,33 +316,37 @@ impl Replica {
             return Ok(());
         }
         peer.greeted_ms = None;
-        peer.moved_ms = now_ms;
         peer.push = Push::new(&self.log, &told);
-        peer.granted = true;
-        if page.ask && peer.may_be_served(now_ms) {
-            let behind = told.behind(&self.log);
+        peer.granted = !peer.push.is_done();
+        let behind = if page.ask {
+            told.behind(&self.log)
+        } else {
+            Vec::new()
+        };
+        if !behind.is_empty() && peer.may_be_served(now_ms) && self.peers.may_fetch(from, now_ms) {
             let whole = Heads::of(self.log.vector());
-            let pages = if behind.is_empty() {
-                Vec::new()
-            } else if behind.len() <= whole.len() {
+            let pages = if behind.len() <= whole.len() {
                 Heads::pages(Unlisted::Level, false, &behind)
             } else {
                 Heads::pages(Unlisted::Unknown, false, &whole)
+            };
+            let Some(peer) = self.peers.peers.get_mut(&from) else {
+                return Ok(());
             };
             for page in pages {
                 peer.serve(from, Frame::Heads(page), outputs);
             }
         }
-        self.serve(from, now_ms, outputs);
+        self.push_window(from, now_ms, outputs);
         Ok(())
     }
 
     /// Sends a peer the window that it granted, if its allowance lasts.
-    fn serve(&mut self, to: NodeId, now_ms: u64, outputs: &mut Vec<Output>) {
+    fn push_window(&mut self, to: NodeId, now_ms: u64, outputs: &mut Vec<Output>) {
         let Some(peer) = self.peers.peers.get_mut(&to) else {
             return;
         };
-        if !peer.granted || peer.push.is_done() {
+        if !peer.granted {
             return;
         }
         if !peer.may_be_served(now_ms) {
@@ -289,7 +354,7 @@ impl Replica {
             return;
         }
         peer.granted = false;
-        peer.moved_ms = now_ms;
+        peer.pushed_ms = now_ms;
         for run in peer.push.window(&self.log) {
             peer.serve(to, Frame::Run(run), outputs);
         }
@@ -300,32 +365,16 @@ impl Replica {
 
     /// What is due by time: windows that had to wait, and a greeting to a peer drawn by chance.
     pub(crate) fn keep_talking(&mut self, now_ms: u64, outputs: &mut Vec<Output>) {
-        let waiting: Vec<NodeId> = self
-            .peers
-            .peers
-            .iter()
-            .filter(|(_, peer)| peer.granted)
-            .map(|(id, _)| *id)
-            .collect();
-        for peer in waiting {
-            self.serve(peer, now_ms, outputs);
+        let granted = self.peers.peers.iter().filter(|(_, peer)| peer.granted);
+        for peer in granted.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.push_window(peer, now_ms, outputs);
         }
-        if now_ms < self.peers.greet_ms {
+        if within(now_ms, self.peers.greet_ms, GREET_EVERY_MS) || self.peers.fetching(now_ms).is_some() {
             return;
         }
-        self.peers.greet_ms = now_ms.saturating_add(GREET_EVERY_MS);
-        let quiet = |peer: &Peer| {
-            let busy = !peer.push.is_done() || peer.greeted_ms.is_some();
-            let since = peer.moved_ms.max(peer.greeted_ms.unwrap_or(0));
-            !busy || now_ms >= since.saturating_add(STALL_MS)
-        };
-        let idle: Vec<NodeId> = self
-            .peers
-            .peers
-            .iter()
-            .filter(|(_, peer)| quiet(peer))
-            .map(|(id, _)| *id)
-            .collect();
+        self.peers.greet_ms = now_ms;
+        let idle = self.peers.peers.iter().filter(|(_, peer)| !peer.is_busy(now_ms));
+        let idle: Vec<NodeId> = idle.map(|(id, _)| *id).collect();
         let drawn = self.chance.below(idle.len() as u64) as usize;
         if let Some(peer) = idle.get(drawn) {
             self.greet(*peer, now_ms, outputs);

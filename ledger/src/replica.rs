@@ -137,6 +137,12 @@ pub enum AppendError {
         /// What is wrong.
         source: crate::entry::EntryError,
     },
+    /// The wall clock was set back, and ops of this chain are ahead of it: others would not admit a further
+    /// one before their clocks show its time.
+    #[error(
+        "the chain's clock is {0} ms ahead of the wall clock, which was set back: start the node again, so that it begins a new chain, or wait"
+    )]
+    ClockAhead(u64),
     /// A carried command is malformed.
     #[error("a carried command is malformed: {0}")]
     MalformedCommand(DecodeError),
@@ -243,6 +249,9 @@ impl Replica {
     pub fn append(&mut self, reports: Vec<Report>, now_ms: u64) -> Result<(OpId, Vec<Output>), AppendError> {
         if reports.is_empty() || reports.len() > ENTRIES_MAX {
             return Err(AppendError::Count(reports.len()));
+        }
+        if self.clock.last().is_ahead_of(now_ms) {
+            return Err(AppendError::ClockAhead(self.clock.last().ms() - now_ms));
         }
         let mut checks = Vec::new();
         let mut entries = Vec::new();
@@ -437,6 +446,9 @@ impl Replica {
         now_ms: u64,
         outputs: &mut Vec<Output>,
     ) -> Result<(), Misconduct> {
+        if !run.live {
+            self.peers.brings(from, now_ms);
+        }
         let (chain, live, signature) = (run.chain, run.live, run.signature);
         let mut ops = Vec::with_capacity(run.bodies.len());
         let (mut previous, last) = (run.previous, run.bodies.len() - 1);

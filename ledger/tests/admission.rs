@@ -1,5 +1,6 @@
 //! Each rule of admission has the op that breaks it, the counter that counts it, and whether the peer that
 //! sent it is dropped.
+#![allow(clippy::unwrap_used, reason = "a test that fails here should say where")]
 
 mod scene;
 
@@ -567,6 +568,17 @@ fn what_does_not_fit_is_not_appended_and_says_why() {
     forged.command[40] ^= 1;
     assert_eq!(append(vec![forged.into()]), AppendError::ForgedCommand);
     assert_eq!(replica.log().len(), 1, "only the opening is there");
+}
+
+#[test]
+fn nothing_is_appended_while_the_wall_clock_is_far_behind_the_chain() {
+    let mut replica = replica();
+    assert!(replica.append(vec![report("x")], START_MS - AHEAD_MS_MAX).is_ok());
+    let error = replica
+        .append(vec![report("x")], START_MS - AHEAD_MS_MAX - 1)
+        .unwrap_err();
+    assert_eq!(error, AppendError::ClockAhead(AHEAD_MS_MAX + 1));
+    assert!(error.to_string().contains("start the node again"));
 }
 
 #[test]

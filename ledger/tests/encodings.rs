@@ -1,5 +1,6 @@
 //! Every value has one encoding: what is written reads back, what reads re-encodes to the same bytes, and no
 //! bytes make a decoder panic.
+#![allow(clippy::unwrap_used, reason = "a test that fails here should say where")]
 
 mod scene;
 

@@ -4,6 +4,7 @@
 //!
 //! A new kind or version adds a line: `FORMATION_WRITE_GOLDEN=1 cargo test -p ledger --test golden` writes the
 //! file, and the diff must show added lines only.
+#![allow(clippy::unwrap_used, reason = "a test that fails here should say where")]
 
 mod scene;
 

@@ -1,4 +1,5 @@
 //! A peer that floods, lies or sends garbage costs no more than the named bounds, and the others go on.
+#![allow(clippy::unwrap_used, reason = "a test that fails here should say where")]
 
 mod scene;
 

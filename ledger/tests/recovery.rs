@@ -1,4 +1,5 @@
 //! What the store acknowledged is there again, whole and in order; what is damaged is named.
+#![allow(clippy::unwrap_used, reason = "a test that fails here should say where")]
 
 mod scene;
 

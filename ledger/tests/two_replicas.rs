@@ -1,4 +1,5 @@
 //! Replicas that talk over a bad wire end with the same ops in the same order. Virtual time: nothing sleeps.
+#![allow(clippy::unwrap_used, reason = "a test that fails here should say where")]
 
 mod scene;
 
@@ -112,6 +113,56 @@ fn a_long_absence_is_made_up_by_runs_in_windows() {
     wire.link(c, d);
     wire.settle_among(&[c, d], 10_000);
     assert_same(&wire, &[c, d]);
+}
+
+#[test]
+fn a_joiner_with_many_peers_gets_each_op_about_once() {
+    let (mut wire, nodes) = network_of(5, 1, Verify::Trusting);
+    link_all(&mut wire, &nodes);
+    for index in 0..3000 {
+        wire.append(nodes[index % 5], vec![report(&"x".repeat(300))]);
+    }
+    wire.settle(10_000);
+    let joiner = wire.join(6, Verify::Trusting);
+    let bytes = wire.bytes;
+    for node in &nodes {
+        wire.link(*node, joiner);
+    }
+    // And the others go on while it catches up.
+    for index in 0..20 {
+        wire.append(nodes[index % 5], vec![report("meanwhile")]);
+        wire.pass(5);
+    }
+    wire.settle(10_000);
+    let bodies: usize = wire.replicas[&joiner]
+        .log()
+        .iter()
+        .map(|op| op.bytes().len())
+        .sum();
+    let bytes = wire.bytes - bytes;
+    assert!(
+        bytes < bodies as u64 * 5 / 4 + 100_000,
+        "{bytes} bytes for {bodies}"
+    );
+    let nodes = [nodes, vec![joiner]].concat();
+    assert_same(&wire, &nodes);
+}
+
+#[test]
+fn a_wall_clock_set_back_does_not_stop_the_talk() {
+    let (mut wire, nodes) = network_of(2, 1, Verify::Real);
+    wire.link(nodes[0], nodes[1]);
+    wire.settle(1_000);
+    wire.weather = Weather {
+        lose: 100,
+        ..scene::CALM
+    };
+    wire.append(nodes[0], vec![report("lost on the way")]);
+    wire.pass(100_000);
+    wire.weather = scene::CALM;
+    wire.now_ms -= 90_000;
+    let took = wire.settle(10_000);
+    assert!(took < 3_000, "{took} ms");
 }
 
 #[test]

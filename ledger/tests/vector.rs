@@ -1,4 +1,5 @@
 //! The version vector agrees with the vector clock of the `crdts` crate, and its root tells vectors apart.
+#![allow(clippy::unwrap_used, reason = "a test that fails here should say where")]
 
 use crdts::{CmRDT, Dot, VClock};
 use ledger::id::{NodeId, OpId};
