@@ -1,0 +1,4 @@
+//! Everything with effects: sockets, and passing questions on.
+
+pub(crate) mod forward;
+pub(crate) mod server;
