@@ -80,7 +80,14 @@ impl Failure {
     /// A failure of this class.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
         let (code, message) = (exit.word().into(), message.into());
-        Self { exit, code, message, hint: None, request_id: None, is_transient: false }
+        Self {
+            exit,
+            code,
+            message,
+            hint: None,
+            request_id: None,
+            is_transient: false,
+        }
     }
 
     /// Says what to do about it.
@@ -127,7 +134,11 @@ impl std::error::Error for Failure {}
 
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
-        let exit = match error.root_cause().downcast_ref::<std::io::Error>().map(std::io::Error::kind) {
+        let exit = match error
+            .root_cause()
+            .downcast_ref::<std::io::Error>()
+            .map(std::io::Error::kind)
+        {
             Some(std::io::ErrorKind::NotFound) => Exit::NotFound,
             Some(std::io::ErrorKind::PermissionDenied) => Exit::Denied,
             _ => Exit::Failed,
@@ -144,7 +155,8 @@ impl From<ClientError> for Failure {
             ClientError::Address(_) => Self::new(Exit::Usage, text).hint("set --api or FORM_API"),
             ClientError::NoKey => Self::new(Exit::Denied, text).hint("choose a key with --key NAME"),
             ClientError::Connect { .. } => {
-                let hint = "is the node running? `form node run` starts it; --api or FORM_API says where it is";
+                let hint =
+                    "is the node running? `form node run` starts it; --api or FORM_API says where it is";
                 Self::new(Exit::Unavailable, text).hint(hint).transient()
             }
             ClientError::Transport { .. } => Self::new(Exit::Unavailable, text).transient(),
@@ -181,8 +193,8 @@ fn exit_of(code: ErrorCode) -> Exit {
     use ErrorCode::*;
     match code {
         NotFound | NoSuchPath => Exit::NotFound,
-        Ambiguous | HasAccount | NameTaken | NonceUsed | ReplayedCommand | OutOfOrder | Deleted | StaleReport
-        | OtherJournal => Exit::Conflict,
+        Ambiguous | HasAccount | NameTaken | NonceUsed | ReplayedCommand | OutOfOrder | Deleted
+        | StaleReport | OtherJournal => Exit::Conflict,
         Unsigned | Forged | Stale | ReplayedRequest | NotOwner | NoAccount => Exit::Denied,
         Timeout => Exit::Timeout,
         Busy | ShuttingDown | ClockOff | NoRoom | Unreachable => Exit::Unavailable,
@@ -225,7 +237,11 @@ mod tests {
 
     #[test]
     fn what_the_node_says_decides_the_exit_code() {
-        let of = |code| Failure::from(ClientError::Problem(Box::new(Problem::new(code, "why")))).exit.code();
+        let of = |code| {
+            Failure::from(ClientError::Problem(Box::new(Problem::new(code, "why"))))
+                .exit
+                .code()
+        };
         assert_eq!(of(ErrorCode::NameTaken), 4);
         assert_eq!(of(ErrorCode::NotFound), 3);
         assert_eq!(of(ErrorCode::NotOwner), 5);

@@ -58,7 +58,9 @@ macro_rules! whole_list {
             match next {
                 Some(next) if all.len() < LIST_MAX => query.after = Some(next),
                 Some(_) => {
-                    $invocation.output.note(&format!("There are more than {LIST_MAX}; the rest is left out."));
+                    $invocation
+                        .output
+                        .note(&format!("There are more than {LIST_MAX}; the rest is left out."));
                     break;
                 }
                 None => break,
@@ -71,7 +73,11 @@ macro_rules! whole_list {
 impl Invocation {
     /// The run that these options ask for.
     pub fn new(global: Global, output: Output) -> Self {
-        Self { output, global, network: OnceCell::new() }
+        Self {
+            output,
+            global,
+            network: OnceCell::new(),
+        }
     }
 
     /// The name of the key to sign with.
@@ -97,8 +103,17 @@ impl Invocation {
     /// The URL of the node's API.
     pub fn api_url(&self) -> String {
         let environment = || std::env::var("FORM_API").ok().filter(|url| !url.is_empty());
-        let url = self.global.api.clone().or_else(environment).unwrap_or_else(|| DEFAULT_API.into());
-        let url = if url.contains("://") { url } else { format!("http://{url}") };
+        let url = self
+            .global
+            .api
+            .clone()
+            .or_else(environment)
+            .unwrap_or_else(|| DEFAULT_API.into());
+        let url = if url.contains("://") {
+            url
+        } else {
+            format!("http://{url}")
+        };
         url.trim_end_matches('/').to_string()
     }
 
@@ -114,7 +129,9 @@ impl Invocation {
 
     /// The network that the node is in. Asked once.
     pub async fn network(&self) -> Result<NetworkId, Failure> {
-        let asked = self.network.get_or_try_init(async || self.genesis().await.map(|genesis| genesis.network()));
+        let asked = self
+            .network
+            .get_or_try_init(async || self.genesis().await.map(|genesis| genesis.network()));
         asked.await.copied()
     }
 
@@ -122,9 +139,18 @@ impl Invocation {
     pub async fn genesis(&self) -> Result<Genesis, Failure> {
         let view = self.client()?.network().await?;
         let id = view.id;
-        let lies = || Failure::new(Exit::Failed, format!("{} gives a false genesis of its network", self.api_url()));
+        let lies = || {
+            Failure::new(
+                Exit::Failed,
+                format!("{} gives a false genesis of its network", self.api_url()),
+            )
+        };
         let genesis = genesis(view).ok_or_else(lies)?;
-        if genesis.network() == id { Ok(genesis) } else { Err(lies()) }
+        if genesis.network() == id {
+            Ok(genesis)
+        } else {
+            Err(lies())
+        }
     }
 
     /// Sends a command and waits for its outcome. A connection that breaks on the way back is tried again:
@@ -164,10 +190,17 @@ impl Invocation {
     /// The account that the key signs for.
     pub async fn me(&self) -> Result<AccountView, Failure> {
         let key = self.secret()?.public();
-        let mine = self.accounts().await?.into_iter().find(|account| account.key == key);
+        let mine = self
+            .accounts()
+            .await?
+            .into_iter()
+            .find(|account| account.key == key);
         mine.ok_or_else(|| {
-            Failure::new(Exit::Denied, format!("your key `{}` signs for no account", self.key_name()))
-                .hint("open one with `form account open NAME`, or choose another key with --key NAME")
+            Failure::new(
+                Exit::Denied,
+                format!("your key `{}` signs for no account", self.key_name()),
+            )
+            .hint("open one with `form account open NAME`, or choose another key with --key NAME")
         })
     }
 
@@ -226,8 +259,11 @@ impl Invocation {
         }
         if let Some((account, name)) = called.split_once('/') {
             return self.named_instance(account, name).await?.ok_or_else(|| {
-                Failure::new(Exit::NotFound, format!("there is no instance `{}`", clean(called)))
-                    .hint("`form instance list` lists them")
+                Failure::new(
+                    Exit::NotFound,
+                    format!("there is no instance `{}`", clean(called)),
+                )
+                .hint("`form instance list` lists them")
             });
         }
         // Someone without a key or an account may look, too.
@@ -240,8 +276,11 @@ impl Invocation {
     }
 
     async fn named_instance(&self, account: &str, name: &str) -> Result<Option<InstanceView>, Failure> {
-        let of_name =
-            ListQuery { owner: Some(account.into()), name: Some(name.into()), ..ListQuery::default() };
+        let of_name = ListQuery {
+            owner: Some(account.into()),
+            name: Some(name.into()),
+            ..ListQuery::default()
+        };
         let found: Result<Vec<InstanceView>, Failure> = whole_list!(self, instances, of_name);
         // One that is on its way out has given its name back.
         let mut found = found?;
@@ -267,7 +306,12 @@ impl Invocation {
 fn genesis(view: NetworkView) -> Option<Genesis> {
     Some(Genesis {
         name: view.name,
-        admins: view.admins.iter().map(|admin| PublicKey::from_str(admin)).collect::<Result<_, _>>().ok()?,
+        admins: view
+            .admins
+            .iter()
+            .map(|admin| PublicKey::from_str(admin))
+            .collect::<Result<_, _>>()
+            .ok()?,
         created_ms: view.created_ms,
         salt: HEXLOWER.decode(view.salt.as_bytes()).ok()?.try_into().ok()?,
     })

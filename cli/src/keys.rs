@@ -39,11 +39,19 @@ pub struct NamedKey {
 impl Keyring {
     /// The folder by the XDG rules (<https://specifications.freedesktop.org/basedir-spec/latest/>).
     pub fn from_environment() -> Result<Self, Failure> {
-        let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-        let config = absolute("XDG_CONFIG_HOME").or_else(|| absolute("HOME").map(|home| home.join(".config")));
+        let absolute = |name| {
+            std::env::var_os(name)
+                .map(PathBuf::from)
+                .filter(|path| path.is_absolute())
+        };
+        let config =
+            absolute("XDG_CONFIG_HOME").or_else(|| absolute("HOME").map(|home| home.join(".config")));
         let config = config.ok_or_else(|| {
-            Failure::new(Exit::Failed, "neither XDG_CONFIG_HOME nor HOME names a folder for your keys")
-                .hint("set XDG_CONFIG_HOME to an absolute path")
+            Failure::new(
+                Exit::Failed,
+                "neither XDG_CONFIG_HOME nor HOME names a folder for your keys",
+            )
+            .hint("set XDG_CONFIG_HOME to an absolute path")
         })?;
         Ok(Self::at(config.join("form").join("keys")))
     }
@@ -63,8 +71,12 @@ impl Keyring {
             .create(&self.folder)
             .map_err(|error| Failure::io(format!("making {}", self.folder.display()), &error))?;
         let mut seed = [0; 32];
-        getrandom::fill(&mut seed)
-            .map_err(|error| Failure::new(Exit::Failed, format!("asking the system for random bytes: {error}")))?;
+        getrandom::fill(&mut seed).map_err(|error| {
+            Failure::new(
+                Exit::Failed,
+                format!("asking the system for random bytes: {error}"),
+            )
+        })?;
 
         // A whole draft under another name, then a link that fails if the name exists: no moment at which
         // the key is half there, and no race between two makers.
@@ -72,16 +84,20 @@ impl Keyring {
         let written = write_draft(&draft, &seed).and_then(|()| fs::hard_link(&draft, &path));
         let _ = fs::remove_file(&draft);
         written.map_err(|error| match error.kind() {
-            std::io::ErrorKind::AlreadyExists if path.exists() => {
-                Failure::new(Exit::Conflict, format!("the key `{name}` exists already: {}", path.display()))
-                    .hint("choose another name: `form key new NAME`; a key is never overwritten")
-            }
+            std::io::ErrorKind::AlreadyExists if path.exists() => Failure::new(
+                Exit::Conflict,
+                format!("the key `{name}` exists already: {}", path.display()),
+            )
+            .hint("choose another name: `form key new NAME`; a key is never overwritten"),
             _ => Failure::io(&doing, &error),
         })?;
         fs::File::open(&self.folder)
             .and_then(|folder| folder.sync_all())
             .map_err(|error| Failure::io(&doing, &error))?;
-        Ok(NamedKey { name: name.into(), public: SecretKey::from_seed(seed).public() })
+        Ok(NamedKey {
+            name: name.into(),
+            public: SecretKey::from_seed(seed).public(),
+        })
     }
 
     /// The secret key called `name`, to sign with.
@@ -90,9 +106,18 @@ impl Keyring {
         let doing = format!("reading the key {}", path.display());
         let file = fs::File::open(&path).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => {
-                let make = if name == DEFAULT_KEY { String::new() } else { format!(" {name}") };
-                Failure::new(Exit::NotFound, format!("there is no key `{name}` in {}", self.folder.display()))
-                    .hint(format!("make one with `form key new{make}`, or choose one of `form key list`"))
+                let make = if name == DEFAULT_KEY {
+                    String::new()
+                } else {
+                    format!(" {name}")
+                };
+                Failure::new(
+                    Exit::NotFound,
+                    format!("there is no key `{name}` in {}", self.folder.display()),
+                )
+                .hint(format!(
+                    "make one with `form key new{make}`, or choose one of `form key list`"
+                ))
             }
             _ => Failure::io(&doing, &error),
         })?;
@@ -108,16 +133,25 @@ impl Keyring {
         file.take(KEY_FILE_BYTES_MAX)
             .read_to_string(&mut text)
             .map_err(|error| Failure::io(&doing, &error))?;
-        let seed = HEXLOWER.decode(text.trim().as_bytes()).ok().and_then(|bytes| bytes.try_into().ok());
+        let seed = HEXLOWER
+            .decode(text.trim().as_bytes())
+            .ok()
+            .and_then(|bytes| bytes.try_into().ok());
         seed.map(SecretKey::from_seed).ok_or_else(|| {
-            Failure::new(Exit::Failed, format!("{} does not hold 64 hexadecimal digits", path.display()))
-                .hint("restore it from a copy; a damaged key cannot be mended")
+            Failure::new(
+                Exit::Failed,
+                format!("{} does not hold 64 hexadecimal digits", path.display()),
+            )
+            .hint("restore it from a copy; a damaged key cannot be mended")
         })
     }
 
     /// The key called `name`, to show.
     pub fn show(&self, name: &str) -> Result<NamedKey, Failure> {
-        Ok(NamedKey { name: name.into(), public: self.secret(name)?.public() })
+        Ok(NamedKey {
+            name: name.into(),
+            public: self.secret(name)?.public(),
+        })
     }
 
     /// Every key, in the order of names. Files that are no keys are left out.
@@ -131,7 +165,9 @@ impl Keyring {
             .filter_map(|entry| {
                 let path = entry.ok()?.path();
                 let named = path.extension().is_some_and(|suffix| suffix == SUFFIX);
-                named.then(|| path.file_stem()?.to_str().map(String::from)).flatten()
+                named
+                    .then(|| path.file_stem()?.to_str().map(String::from))
+                    .flatten()
             })
             .filter(|name| check_label(name).is_ok())
             .collect();
@@ -142,8 +178,11 @@ impl Keyring {
     /// Where a key lies. Its name is a label, so no name leads out of the folder.
     pub fn path(&self, name: &str) -> Result<PathBuf, Failure> {
         check_label(name).map_err(|_| {
-            Failure::new(Exit::Usage, format!("`{}` cannot name a key", crate::output::clean(name)))
-                .hint("use 1 to 63 of a-z, 0-9 and inner hyphens")
+            Failure::new(
+                Exit::Usage,
+                format!("`{}` cannot name a key", crate::output::clean(name)),
+            )
+            .hint("use 1 to 63 of a-z, 0-9 and inner hyphens")
         })?;
         Ok(self.folder.join(format!("{name}.{SUFFIX}")))
     }
@@ -151,7 +190,11 @@ impl Keyring {
 
 fn write_draft(draft: &Path, seed: &[u8; 32]) -> std::io::Result<()> {
     let _ = fs::remove_file(draft);
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft)?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(draft)?;
     file.write_all(format!("{}\n", HEXLOWER.encode(seed)).as_bytes())?;
     file.sync_all()
 }
@@ -189,14 +232,23 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("it is ours");
         let failure = keyring.secret("ada").expect_err("others can read it");
         assert_eq!(failure.exit, Exit::Denied);
-        assert!(failure.hint.expect("it says how to mend it").starts_with("chmod 600"));
+        assert!(
+            failure
+                .hint
+                .expect("it says how to mend it")
+                .starts_with("chmod 600")
+        );
     }
 
     #[test]
     fn no_name_leads_out_of_the_folder() {
         let (_folder, keyring) = keyring();
         for name in ["../x", "a/b", "", ".", "A", "a b", "-a"] {
-            assert_eq!(keyring.make(name).expect_err("not a label").exit, Exit::Usage, "{name}");
+            assert_eq!(
+                keyring.make(name).expect_err("not a label").exit,
+                Exit::Usage,
+                "{name}"
+            );
         }
     }
 

@@ -28,7 +28,10 @@ use crate::output::{Format, Output};
 
 /// Parses the command line, does what it says, and answers with the exit code.
 pub fn main() -> ExitCode {
-    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+    if rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .is_err()
+    {
         // Somebody in this process was first, which is as good.
     }
     let cli = match Cli::try_parse() {
@@ -65,33 +68,50 @@ fn refuse(error: &clap::Error) -> ExitCode {
     use clap::error::ErrorKind;
     let answered = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
     let wants_json = std::env::args().any(|word| word == "--output=json" || word == "-ojson")
-        || std::env::args().zip(std::env::args().skip(1)).any(|(flag, value)| {
-            (flag == "--output" || flag == "-o") && value == "json"
-        });
+        || std::env::args()
+            .zip(std::env::args().skip(1))
+            .any(|(flag, value)| (flag == "--output" || flag == "-o") && value == "json");
     if !answered && wants_json {
         let text = error.render().to_string();
         let mut lines = text.trim().lines();
-        let message = lines.next().unwrap_or_default().trim_start_matches("error: ").to_string();
-        let hint = lines.map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
+        let message = lines
+            .next()
+            .unwrap_or_default()
+            .trim_start_matches("error: ")
+            .to_string();
+        let hint = lines
+            .map(str::trim)
+            .filter(|line| !line.is_empty())
+            .collect::<Vec<_>>()
+            .join("; ");
         Output::new(Format::Json, false, true).failure(&Failure::new(Exit::Usage, message).hint(hint));
     } else {
         // Nothing is left to tell if even this cannot be written.
         let _ = error.print();
     }
-    if answered { ExitCode::SUCCESS } else { ExitCode::from(Exit::Usage.code()) }
+    if answered {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(Exit::Usage.code())
+    }
 }
 
 /// Logs go to standard error: what `RUST_LOG` asks for, else a node's news and a client's warnings.
 fn log_to_stderr(cli: &Cli) {
     let default = match &cli.noun {
-        Noun::Node(commands::node::NodeCommand::Run(_)) => "info,fjall=warn,lsm_tree=warn,libp2p=warn,hyper=warn",
+        Noun::Node(commands::node::NodeCommand::Run(_)) => {
+            "info,fjall=warn,lsm_tree=warn,libp2p=warn,hyper=warn"
+        }
         _ => "warn",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let colour = std::io::stderr().is_terminal()
         && !cli.global.no_color
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colour);
     if log.try_init().is_err() {
         // A test in this process has set its own.
     }

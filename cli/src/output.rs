@@ -31,7 +31,11 @@ impl Output {
     /// Colour only where a person can see it and has not refused it (<https://no-color.org>).
     pub fn new(format: Format, quiet: bool, no_colour: bool) -> Self {
         let refused = no_colour || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Self { format, quiet, colour: !refused && io::stdout().is_terminal() }
+        Self {
+            format,
+            quiet,
+            colour: !refused && io::stdout().is_terminal(),
+        }
     }
 
     /// Whether results are JSON.
@@ -97,7 +101,11 @@ impl Output {
 
     /// A value for programs, and the same in words for people.
     pub fn value<T: Serialize>(self, item: &T, words: impl FnOnce(&T) -> String) -> Result<(), Failure> {
-        if self.is_json() { self.json(item) } else { self.line(&words(item)) }
+        if self.is_json() {
+            self.json(item)
+        } else {
+            self.line(&words(item))
+        }
     }
 
     /// One JSON value in one line: for streams.
@@ -125,6 +133,11 @@ impl Output {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
             Err(error) => Err(Failure::io("writing to standard output", &error)),
         }
+    }
+
+    /// What a person must see even with `--quiet`, such as mistakes in their file.
+    pub fn tell(self, text: &str) {
+        say(text);
     }
 
     /// A remark for the person at the terminal.
@@ -160,7 +173,9 @@ impl Output {
             true => ContentArrangement::Dynamic,
             false => ContentArrangement::Disabled,
         };
-        table.load_style(presets::NOTHING).set_content_arrangement(arrangement);
+        table
+            .load_style(presets::NOTHING)
+            .set_content_arrangement(arrangement);
         table
     }
 }
@@ -172,7 +187,10 @@ fn unwritable(error: &serde_json::Error) -> Failure {
 /// A table without the blanks that its cells end in.
 fn trimmed(table: &Table) -> String {
     let text = table.to_string();
-    let lines: Vec<&str> = text.lines().map(|line| line.strip_prefix(' ').unwrap_or(line).trim_end()).collect();
+    let lines: Vec<&str> = text
+        .lines()
+        .map(|line| line.strip_prefix(' ').unwrap_or(line).trim_end())
+        .collect();
     lines.join("\n")
 }
 
@@ -183,13 +201,17 @@ fn say(text: &str) {
 
 /// `text` in one line, without control characters.
 pub fn clean(text: &str) -> String {
-    text.chars().map(|character| if is_unsafe(character) { ' ' } else { character }).collect()
+    text.chars()
+        .map(|character| if is_unsafe(character) { ' ' } else { character })
+        .collect()
 }
 
 /// `text` with its lines and tabs, without other control characters.
 pub fn clean_text(text: &str) -> String {
     let keep = |character: char| matches!(character, '\n' | '\t') || !is_unsafe(character);
-    text.chars().map(|character| if keep(character) { character } else { ' ' }).collect()
+    text.chars()
+        .map(|character| if keep(character) { character } else { ' ' })
+        .collect()
 }
 
 /// Control characters, and those that turn the direction of writing.

@@ -23,7 +23,10 @@ pub struct Patience {
 impl Patience {
     /// From now on for `limit`.
     pub fn new(limit: Duration) -> Self {
-        Self { limit, until: Instant::now() + limit }
+        Self {
+            limit,
+            until: Instant::now() + limit,
+        }
     }
 
     /// Looks until there is an answer. `what` names it in the failure: "waiting for ...".
@@ -66,7 +69,10 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         Some(digits) => (digits, 1),
         None => (text, 1),
     };
-    let seconds = digits.parse::<u64>().ok().and_then(|count| count.checked_mul(factor));
+    let seconds = digits
+        .parse::<u64>()
+        .ok()
+        .and_then(|count| count.checked_mul(factor));
     match seconds {
         Some(seconds @ 1..=SECONDS_MAX) => Ok(Duration::from_secs(seconds)),
         _ => Err("a time is 1 s to 24 h, written like 90, 90s, 10m or 1h".into()),
@@ -84,7 +90,16 @@ mod tests {
         assert_eq!(seconds("90s"), Ok(90));
         assert_eq!(seconds("10m"), Ok(600));
         assert_eq!(seconds("1h"), Ok(3600));
-        for wrong in ["", "0", "m", "-1", "1d", "25h", "99999999999999999999h", "18446744073709551615h"] {
+        for wrong in [
+            "",
+            "0",
+            "m",
+            "-1",
+            "1d",
+            "25h",
+            "99999999999999999999h",
+            "18446744073709551615h",
+        ] {
             assert!(seconds(wrong).is_err(), "{wrong}");
         }
     }
@@ -118,7 +133,11 @@ mod tests {
         let found = Patience::new(Duration::from_secs(60))
             .until("the node", async || {
                 looks += 1;
-                if looks < 3 { Err(Failure::new(Exit::Unavailable, "away").transient()) } else { Ok(Some(looks)) }
+                if looks < 3 {
+                    Err(Failure::new(Exit::Unavailable, "away").transient())
+                } else {
+                    Ok(Some(looks))
+                }
             })
             .await;
         assert_eq!(found, Ok(3));

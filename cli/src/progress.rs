@@ -36,7 +36,13 @@ impl Progress {
             bar.enable_steady_tick(Duration::from_millis(TICK_MS));
             bar
         });
-        Self { output, began: Instant::now(), spinner, shown: String::new(), silent }
+        Self {
+            output,
+            began: Instant::now(),
+            spinner,
+            shown: String::new(),
+            silent,
+        }
     }
 
     /// Milliseconds since the start.

@@ -38,10 +38,20 @@ async fn sign(invocation: &Invocation, body: Body, after: &[CommandId]) -> Resul
     let secret = invocation.secret()?;
     let network = invocation.network().await?;
     let mut nonce = [0; 16];
-    getrandom::fill(&mut nonce)
-        .map_err(|error| Failure::new(Exit::Failed, format!("asking the system for random bytes: {error}")))?;
+    getrandom::fill(&mut nonce).map_err(|error| {
+        Failure::new(
+            Exit::Failed,
+            format!("asking the system for random bytes: {error}"),
+        )
+    })?;
     let not_after_ms = now_ms().saturating_add(COMMAND_LIFETIME_MS);
-    let command = Command { key: secret.public(), nonce, not_after_ms, after: after.to_vec(), body };
+    let command = Command {
+        key: secret.public(),
+        nonce,
+        not_after_ms,
+        after: after.to_vec(),
+        body,
+    };
     let signed = command.sign(network, &secret);
 
     // The node would refuse it with a code; here the words can be about what the person typed.

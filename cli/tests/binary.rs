@@ -24,9 +24,14 @@ impl Home {
 
     fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_form"));
-        command.env_clear().env("XDG_CONFIG_HOME", self.path().join("config"));
+        command
+            .env_clear()
+            .env("XDG_CONFIG_HOME", self.path().join("config"));
         // Nothing listens on port 1: a test that reaches for a node by mistake fails at once.
-        command.env("FORM_API", "http://127.0.0.1:1").current_dir(self.path()).stdin(Stdio::null());
+        command
+            .env("FORM_API", "http://127.0.0.1:1")
+            .current_dir(self.path())
+            .stdin(Stdio::null());
         command.args(words);
         command
     }
@@ -40,7 +45,11 @@ impl Home {
         let output = self.form(words);
         let text = |bytes| String::from_utf8(bytes).expect("form writes UTF-8");
         let (stdout, stderr) = (text(output.stdout), text(output.stderr));
-        assert_eq!(output.status.code(), Some(code), "form {words:?}\n{stdout}\n{stderr}");
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "form {words:?}\n{stdout}\n{stderr}"
+        );
         (stdout, stderr)
     }
 
@@ -104,7 +113,10 @@ fn wrong_usage_is_json_too_when_asked_for() {
 fn a_node_that_is_away_ends_with_7_and_says_what_to_do() {
     let home = Home::new();
     let (_, stderr) = home.expect(7, &["status"]);
-    assert!(stderr.starts_with("error: no connection to http://127.0.0.1:1/"), "{stderr}");
+    assert!(
+        stderr.starts_with("error: no connection to http://127.0.0.1:1/"),
+        "{stderr}"
+    );
     assert!(stderr.contains("hint: "), "{stderr}");
 }
 
@@ -120,7 +132,11 @@ fn a_key_is_made_once_and_its_secret_never_shown() {
     let (again, refusal) = home.expect(4, &["key", "new"]);
     assert_eq!(again, "");
     assert!(refusal.contains("exists already"), "{refusal}");
-    assert_eq!(std::fs::read_to_string(&file).expect("there"), secret, "it was not overwritten");
+    assert_eq!(
+        std::fs::read_to_string(&file).expect("there"),
+        secret,
+        "it was not overwritten"
+    );
 
     home.expect(0, &["key", "new", "second"]);
     let keys = home.json(&["key", "list"]);
@@ -144,7 +160,12 @@ fn a_missing_key_ends_with_3_in_words_and_in_json() {
     assert_eq!(stdout, "");
     let value: Value = serde_json::from_str(&stderr).expect("one JSON object");
     assert_eq!(value["code"], "not_found");
-    assert!(value["hint"].as_str().expect("text").contains("form key new other"));
+    assert!(
+        value["hint"]
+            .as_str()
+            .expect("text")
+            .contains("form key new other")
+    );
     assert!(value["request_id"].is_null());
 }
 
@@ -152,16 +173,34 @@ fn a_missing_key_ends_with_3_in_words_and_in_json() {
 fn a_network_begins_and_invites_without_a_node_running() {
     let home = Home::new();
     home.expect(3, &["node", "init", "--dir", "one", "--network", "home"]);
-    assert!(!home.path().join("one").exists(), "nothing is written before the key is there");
+    assert!(
+        !home.path().join("one").exists(),
+        "nothing is written before the key is there"
+    );
 
     home.expect(0, &["key", "new"]);
     let one = home.json(&[
-        "node", "init", "--dir", "one", "--network", "home", "--name", "first", "--api", "10.0.0.1:3004",
-        "--proxy", "10.0.0.1:80", "--role", "gateway", "--role", "edge",
+        "node",
+        "init",
+        "--dir",
+        "one",
+        "--network",
+        "home",
+        "--name",
+        "first",
+        "--api",
+        "10.0.0.1:3004",
+        "--proxy",
+        "10.0.0.1:80",
+        "--role",
+        "gateway",
+        "--role",
+        "edge",
     ]);
     assert_eq!(one["network_name"], "home");
-    let config: Value = serde_json::from_slice(&std::fs::read(home.path().join("one/node.json")).expect("written"))
-        .expect("settings are JSON");
+    let config: Value =
+        serde_json::from_slice(&std::fs::read(home.path().join("one/node.json")).expect("written"))
+            .expect("settings are JSON");
     assert_eq!(config["name"], "first");
     assert_eq!(config["api"], "10.0.0.1:3004");
     assert_eq!(config["roles"], serde_json::json!(["gateway", "edge"]));
@@ -182,14 +221,34 @@ fn a_network_begins_and_invites_without_a_node_running() {
     assert_eq!(joined["node"], two.trim());
 
     // An invitation is bound to its node, and only an admin signs one.
-    let (_, refusal) = home.expect(5, &["node", "init", "--dir", "three", "--invitation", invitation.trim()]);
+    let (_, refusal) = home.expect(
+        5,
+        &[
+            "node",
+            "init",
+            "--dir",
+            "three",
+            "--invitation",
+            invitation.trim(),
+        ],
+    );
     assert!(refusal.contains("for node"), "{refusal}");
     home.expect(0, &["key", "new", "stranger"]);
     let mut by_stranger = invite.to_vec();
     by_stranger.extend(["--key", "stranger"]);
     let (_, refusal) = home.expect(5, &by_stranger);
     assert!(refusal.contains("no admin"), "{refusal}");
-    home.expect(2, &["node", "init", "--dir", "three", "--invitation", "form-invite-AAAA"]);
+    home.expect(
+        2,
+        &[
+            "node",
+            "init",
+            "--dir",
+            "three",
+            "--invitation",
+            "form-invite-AAAA",
+        ],
+    );
     home.expect(2, &["node", "init", "--dir", "three", "--invitation", "hello"]);
 }
 
@@ -200,7 +259,9 @@ fn an_invitation_comes_from_standard_input_too() {
     home.expect(0, &["node", "init", "--dir", "one", "--network", "home"]);
     let two = home.expect(0, &["node", "key", "--dir", "two"]).0;
     let peer = "/dns4/one.example/tcp/53333";
-    let text = home.expect(0, &["node", "invite", two.trim(), "--peer", peer, "--dir", "one"]).0;
+    let text = home
+        .expect(0, &["node", "invite", two.trim(), "--peer", peer, "--dir", "one"])
+        .0;
     let mut child = home
         .command(&["node", "init", "--dir", "two", "--invitation", "-"])
         .stdin(Stdio::piped())
@@ -208,7 +269,12 @@ fn an_invitation_comes_from_standard_input_too() {
         .stderr(Stdio::null())
         .spawn()
         .expect("form starts");
-    child.stdin.take().expect("piped").write_all(text.as_bytes()).expect("it reads");
+    child
+        .stdin
+        .take()
+        .expect("piped")
+        .write_all(text.as_bytes())
+        .expect("it reads");
     assert!(child.wait().expect("it ends").success());
 }
 
@@ -226,7 +292,9 @@ fn canned(answers: Vec<(u16, &'static str, String)>) -> String {
     let url = format!("http://{}", listener.local_addr().expect("bound"));
     std::thread::spawn(move || {
         for (status, media, body) in answers {
-            let Ok((mut stream, _)) = listener.accept() else { return };
+            let Ok((mut stream, _)) = listener.accept() else {
+                return;
+            };
             let mut request = [0; 16 * 1024];
             let _ = stream.read(&mut request);
             let length = body.len();
@@ -249,7 +317,10 @@ fn what_a_node_refuses_keeps_its_code_hint_and_request() {
     });
     let url = canned(vec![(404, "application/problem+json", problem.to_string()); 2]);
     let (_, stderr) = home.expect(3, &["agent", "show", "x", "--api", &url]);
-    assert_eq!(stderr, "error: there is no agent `x` [2J\nhint: look again\nrequest: r-17\n");
+    assert_eq!(
+        stderr,
+        "error: there is no agent `x` [2J\nhint: look again\nrequest: r-17\n"
+    );
     let (_, stderr) = home.expect(3, &["agent", "show", "x", "--api", &url, "-o", "json"]);
     let value: Value = serde_json::from_str(&stderr).expect("one JSON object");
     assert_eq!(value["code"], "not_found");

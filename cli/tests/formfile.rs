@@ -39,10 +39,16 @@ fn ten_mistakes_are_told_at_once_with_their_places() {
     assert!(output.stdout.is_empty(), "nothing is valid");
     let text = String::from_utf8(output.stderr).expect("UTF-8");
     for line in [1, 3, 4, 5, 6, 7, 8, 9, 10, 11] {
-        assert!(text.contains(&format!("Formfile:{line}:")), "line {line} is not told of:\n{text}");
+        assert!(
+            text.contains(&format!("Formfile:{line}:")),
+            "line {line} is not told of:\n{text}"
+        );
     }
     let last = text.trim_end().lines().last().expect("there is text");
-    assert!(last.starts_with("error: 1") && last.contains("mistakes in ./Formfile"), "{last}");
+    assert!(
+        last.starts_with("error: 1") && last.contains("mistakes in ./Formfile"),
+        "{last}"
+    );
     insta::assert_snapshot!("ten_mistakes", text);
 }
 
@@ -54,7 +60,11 @@ fn programs_get_the_mistakes_as_json() {
     assert_eq!(report["valid"], false);
     let mistakes = report["mistakes"].as_array().expect("a list");
     assert!(mistakes.len() >= 10, "{mistakes:#?}");
-    assert!(mistakes.iter().all(|it| it["span"]["line"].is_u64() && it["message"].is_string()));
+    assert!(
+        mistakes
+            .iter()
+            .all(|it| it["span"]["line"].is_u64() && it["message"].is_string())
+    );
     let error: Value = serde_json::from_slice(&output.stderr).expect("one JSON object");
     assert_eq!(error["code"], "failed");
 }
@@ -73,7 +83,12 @@ WORKDIR /app
 ENTRYPOINT [\"python3\", \"app.py\"]
 ";
     let output = validate(text, &["--output", "json"]);
-    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let shown = String::from_utf8(output.stdout).expect("UTF-8");
     assert!(!shown.contains("s3cret-word"), "{shown}");
     let report: Value = serde_json::from_str(&shown).expect("JSON");
@@ -88,8 +103,17 @@ fn a_path_may_be_a_file_or_a_folder_and_must_exist() {
     std::fs::write(&file, "NAME x\nENTRYPOINT [\"/bin/true\"]\n").expect("ours");
     let run = |path: &std::path::Path| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_form"));
-        command.args(["pack", "validate"]).arg(path).env_clear().output().expect("form starts")
+        command
+            .args(["pack", "validate"])
+            .arg(path)
+            .env_clear()
+            .output()
+            .expect("form starts")
     };
     assert_eq!(run(&file).status.code(), Some(0));
-    assert_eq!(run(folder.path()).status.code(), Some(3), "it has no file called Formfile");
+    assert_eq!(
+        run(folder.path()).status.code(),
+        Some(3),
+        "it has no file called Formfile"
+    );
 }

@@ -6,7 +6,10 @@ use cli::commands::Cli;
 /// The help of a command and of all below it.
 fn pages(command: &mut Command, path: &str, out: &mut String) {
     out.push_str(&format!("$ {path} --help\n{}\n", command.render_help()));
-    let names: Vec<String> = command.get_subcommands().map(|it| it.get_name().to_string()).collect();
+    let names: Vec<String> = command
+        .get_subcommands()
+        .map(|it| it.get_name().to_string())
+        .collect();
     for name in names.iter().filter(|name| *name != "help") {
         let below = command.find_subcommand_mut(name).expect("it was listed");
         pages(below, &format!("{path} {name}"), out);
@@ -17,7 +20,10 @@ fn pages(command: &mut Command, path: &str, out: &mut String) {
 fn the_help_of_every_command_is_as_reviewed() {
     let mut form = Cli::command();
     form.build();
-    let nouns: Vec<String> = form.get_subcommands().map(|it| it.get_name().to_string()).collect();
+    let nouns: Vec<String> = form
+        .get_subcommands()
+        .map(|it| it.get_name().to_string())
+        .collect();
     for noun in nouns.iter().filter(|noun| *noun != "help") {
         let mut text = String::new();
         let command = form.find_subcommand_mut(noun).expect("it was listed");

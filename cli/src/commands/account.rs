@@ -56,12 +56,14 @@ impl AccountCommand {
                     ]
                 };
                 let header = ["NAME", "ID", "OPENED", "KEY"];
-                invocation.output.list(&accounts, &header, row, |account| account.name.clone())
+                invocation
+                    .output
+                    .list(&accounts, &header, row, |account| account.name.clone())
             }
             AccountCommand::Show(ShowArgs { account: None }) => show(invocation, &invocation.me().await?),
-            AccountCommand::Show(ShowArgs { account: Some(account) }) => {
-                show(invocation, &invocation.account(&account).await?)
-            }
+            AccountCommand::Show(ShowArgs {
+                account: Some(account),
+            }) => show(invocation, &invocation.account(&account).await?),
         }
     }
 }
@@ -75,5 +77,7 @@ fn show(invocation: &Invocation, account: &AccountView) -> Result<(), Failure> {
             ("opened", ago(account.opened_ms, now_ms())),
         ]
     };
-    invocation.output.one(account, fields, |account| account.name.clone())
+    invocation
+        .output
+        .one(account, fields, |account| account.name.clone())
 }

@@ -116,7 +116,9 @@ impl AgentCommand {
                     ]
                 };
                 let header = ["NAME", "ID", "OWNER", "RELEASE", "UPDATED", "DESCRIPTION"];
-                invocation.output.list(&agents, &header, row, |agent| agent.name.clone())
+                invocation
+                    .output
+                    .list(&agents, &header, row, |agent| agent.name.clone())
             }
             AgentCommand::Show(AgentArg { agent }) => show(invocation, &invocation.agent(&agent).await?),
         }
@@ -125,18 +127,44 @@ impl AgentCommand {
 
 async fn register(args: RegisterArgs, invocation: &Invocation) -> Result<(), Failure> {
     let build = invocation.build(&args.build).await?.id;
-    let shape = Shape { vcpus: args.vcpus, memory_mib: args.memory, disk_gib: args.disk };
-    let release = Release { description: args.description, build, shape, port: args.port };
-    let id = submit(invocation, RegisterAgent { name: args.name, release }).await?;
+    let shape = Shape {
+        vcpus: args.vcpus,
+        memory_mib: args.memory,
+        disk_gib: args.disk,
+    };
+    let release = Release {
+        description: args.description,
+        build,
+        shape,
+        port: args.port,
+    };
+    let id = submit(
+        invocation,
+        RegisterAgent {
+            name: args.name,
+            release,
+        },
+    )
+    .await?;
     show(invocation, &invocation.agent(&id.to_string()).await?)
 }
 
 async fn update(args: UpdateArgs, invocation: &Invocation) -> Result<(), Failure> {
-    let UpdateArgs { agent, build, description, vcpus, memory, disk, port } = args;
+    let UpdateArgs {
+        agent,
+        build,
+        description,
+        vcpus,
+        memory,
+        disk,
+        port,
+    } = args;
     let nothing = build.is_none() && description.is_none() && port.is_none();
     if nothing && vcpus.is_none() && memory.is_none() && disk.is_none() {
         let failure = Failure::new(Exit::Usage, "nothing was said about what shall change");
-        return Err(failure.hint("give at least one of --build, --description, --vcpus, --memory, --disk, --port"));
+        return Err(
+            failure.hint("give at least one of --build, --description, --vcpus, --memory, --disk, --port")
+        );
     }
     let agent = invocation.agent(&agent).await?;
     let build = match build {
@@ -149,10 +177,24 @@ async fn update(args: UpdateArgs, invocation: &Invocation) -> Result<(), Failure
         disk_gib: disk.unwrap_or(agent.shape.disk_gib),
     };
     let description = description.unwrap_or(agent.description);
-    let release = Release { description, build, shape, port: port.or(agent.port) };
-    submit(invocation, UpdateAgent { agent: agent.id, release }).await?;
+    let release = Release {
+        description,
+        build,
+        shape,
+        port: port.or(agent.port),
+    };
+    submit(
+        invocation,
+        UpdateAgent {
+            agent: agent.id,
+            release,
+        },
+    )
+    .await?;
     show(invocation, &invocation.agent(&agent.id.to_string()).await?)?;
-    invocation.output.note("Its instances stay as they are; `form ship` replaces them.");
+    invocation
+        .output
+        .note("Its instances stay as they are; `form ship` replaces them.");
     Ok(())
 }
 
@@ -162,14 +204,28 @@ fn show(invocation: &Invocation, agent: &AgentView) -> Result<(), Failure> {
         vec![
             ("name", agent.name.clone()),
             ("id", agent.id.to_string()),
-            ("owner", agent.owner_name.clone().unwrap_or_else(|| agent.owner.to_string())),
+            (
+                "owner",
+                agent
+                    .owner_name
+                    .clone()
+                    .unwrap_or_else(|| agent.owner.to_string()),
+            ),
             ("description", agent.description.clone()),
             ("release", agent.version.to_string()),
             ("build", agent.build.to_string()),
-            ("image", agent.image.map_or("not built yet".into(), |image| image.to_string())),
+            (
+                "image",
+                agent
+                    .image
+                    .map_or("not built yet".into(), |image| image.to_string()),
+            ),
             (
                 "machine",
-                format!("{} vCPU, {} MiB memory, {} GiB disk", shape.vcpus, shape.memory_mib, shape.disk_gib),
+                format!(
+                    "{} vCPU, {} MiB memory, {} GiB disk",
+                    shape.vcpus, shape.memory_mib, shape.disk_gib
+                ),
             ),
             ("port", agent.port.map_or("none".into(), |port| port.to_string())),
             ("updated", ago(agent.updated_ms, now_ms())),

@@ -55,31 +55,46 @@ impl DomainCommand {
                             DomainOrigin::Claimed => "claimed".into(),
                             DomainOrigin::Vanity => "the agent's name".into(),
                         },
-                        ago(domain.since_ms, now_ms()),
+                        ago(domain.claimed_ms, now_ms()),
                     ]
                 };
                 let header = ["NAME", "AGENT", "OWNER", "ORIGIN", "SINCE"];
                 let domains = invocation.domains().await?;
-                invocation.output.list(&domains, &header, row, |domain| domain.name.clone())
+                invocation
+                    .output
+                    .list(&domains, &header, row, |domain| domain.name.clone())
             }
             DomainCommand::Claim(ClaimArgs { name, agent }) => {
                 let agent = invocation.agent(&agent).await?;
-                submit(invocation, ClaimDomain { name: name.clone(), agent: agent.id }).await?;
+                submit(
+                    invocation,
+                    ClaimDomain {
+                        name: name.clone(),
+                        agent: agent.id,
+                    },
+                )
+                .await?;
                 let mut domains = invocation.domains().await?.into_iter();
                 let is_it =
                     |domain: &DomainView| domain.name == name && domain.origin == DomainOrigin::Claimed;
                 let claimed = domains.find(is_it).ok_or_else(|| {
-                    Failure::new(Exit::Conflict, format!("`{name}` was claimed, and went to another at once"))
+                    Failure::new(
+                        Exit::Conflict,
+                        format!("`{name}` was claimed, and went to another at once"),
+                    )
                 })?;
-                let fields = |domain: &DomainView| {
-                    vec![("name", domain.name.clone()), ("agent", agent.name.clone())]
-                };
-                invocation.output.one(&claimed, fields, |domain| domain.name.clone())
+                let fields =
+                    |domain: &DomainView| vec![("name", domain.name.clone()), ("agent", agent.name.clone())];
+                invocation
+                    .output
+                    .one(&claimed, fields, |domain| domain.name.clone())
             }
             DomainCommand::Release(ReleaseArgs { name }) => {
                 let command = submit(invocation, ReleaseDomain { name: name.clone() }).await?;
                 let done = serde_json::json!({ "name": name, "released": true, "command": command });
-                invocation.output.value(&done, |_| format!("{name} is free again"))
+                invocation
+                    .output
+                    .value(&done, |_| format!("{name} is free again"))
             }
         }
     }
@@ -88,7 +103,9 @@ impl DomainCommand {
 /// A name as the log keeps it: lower case, without a trailing dot. For clap.
 fn domain(text: &str) -> Result<String, String> {
     let name = text.trim_end_matches('.').to_ascii_lowercase();
-    let label = name.strip_suffix(VANITY_ZONE).and_then(|rest| rest.strip_suffix('.'));
+    let label = name
+        .strip_suffix(VANITY_ZONE)
+        .and_then(|rest| rest.strip_suffix('.'));
     match label.map(ledger::command::accounts::check_label) {
         Some(Ok(())) => Ok(name),
         _ => Err("a name is LABEL.fog, its label 1 to 63 of a-z, 0-9 and inner hyphens".into()),

@@ -130,7 +130,10 @@ async fn list(args: ListArgs, invocation: &Invocation) -> Result<(), Failure> {
 
 /// What it can be called by at any node.
 pub(crate) fn called(instance: &InstanceView) -> String {
-    let owner = instance.owner_name.clone().unwrap_or_else(|| instance.owner.short());
+    let owner = instance
+        .owner_name
+        .clone()
+        .unwrap_or_else(|| instance.owner.short());
     format!("{owner}/{}", instance.name)
 }
 
@@ -148,25 +151,55 @@ fn show(invocation: &Invocation, instance: &InstanceView) -> Result<(), Failure>
         fields.extend([
             ("agent", or_none(instance.agent_name.clone())),
             ("build", instance.build.to_string()),
-            ("image", instance.image.map_or("not built yet".into(), |image| image.to_string())),
+            (
+                "image",
+                instance
+                    .image
+                    .map_or("not built yet".into(), |image| image.to_string()),
+            ),
             (
                 "machine",
-                format!("{} vCPU, {} MiB memory, {} GiB disk", shape.vcpus, shape.memory_mib, shape.disk_gib),
+                format!(
+                    "{} vCPU, {} MiB memory, {} GiB disk",
+                    shape.vcpus, shape.memory_mib, shape.disk_gib
+                ),
             ),
             ("port", or_none(instance.port.map(|port| port.to_string()))),
             ("node", or_none(instance.node_name.clone())),
-            ("placed", format!("{} times, started {} times there", instance.generation, instance.starts)),
-            ("address", or_none(instance.address.map(|address| address.to_string()))),
-            ("names", if instance.names.is_empty() { "none".into() } else { instance.names.join(" ") }),
+            (
+                "placed",
+                format!(
+                    "{} times, started {} times there",
+                    instance.generation, instance.starts
+                ),
+            ),
+            (
+                "address",
+                or_none(instance.address.map(|address| address.to_string())),
+            ),
+            (
+                "names",
+                if instance.names.is_empty() {
+                    "none".into()
+                } else {
+                    instance.names.join(" ")
+                },
+            ),
             ("launched", ago(instance.launched_ms, now_ms())),
         ]);
         fields
     };
-    invocation.output.one(instance, fields, |instance| instance.id.to_string())
+    invocation
+        .output
+        .one(instance, fields, |instance| instance.id.to_string())
 }
 
 async fn change(args: ChangeArgs, wish: Wish, invocation: &Invocation) -> Result<(), Failure> {
-    let ChangeArgs { instance, wait, timeout } = args;
+    let ChangeArgs {
+        instance,
+        wait,
+        timeout,
+    } = args;
     let patience = Patience::new(timeout);
     let instance = invocation.instance(&instance).await?;
     let id = instance.id;
@@ -182,14 +215,18 @@ async fn change(args: ChangeArgs, wish: Wish, invocation: &Invocation) -> Result
             Wish::Delete => "be deleted",
         };
         let done = serde_json::json!({ "id": id, "name": instance.name, "wanted": wanted });
-        return invocation.output.value(&done, |_| format!("{} shall {wanted}", clean(&called(&instance))));
+        return invocation
+            .output
+            .value(&done, |_| format!("{} shall {wanted}", clean(&called(&instance))));
     }
     let mut progress = Progress::new(invocation.output);
     let ended = patience
         .until(&format!("{}", called(&instance)), async || {
             let now = match invocation.instance_by_id(id).await {
                 Ok(now) => now,
-                Err(failure) if failure.exit == Exit::NotFound && wish == Wish::Delete => return Ok(Some(None)),
+                Err(failure) if failure.exit == Exit::NotFound && wish == Wish::Delete => {
+                    return Ok(Some(None));
+                }
                 Err(failure) => return Err(failure),
             };
             progress.now(&format!("{} is {}", called(&now), now.state));
@@ -205,7 +242,9 @@ async fn change(args: ChangeArgs, wish: Wish, invocation: &Invocation) -> Result
     match ended {
         None => {
             let done = serde_json::json!({ "id": id, "name": instance.name, "deleted": true });
-            invocation.output.value(&done, |_| format!("{} is gone", clean(&called(&instance))))
+            invocation
+                .output
+                .value(&done, |_| format!("{} is gone", clean(&called(&instance))))
         }
         Some(now) if wish == Wish::Start && now.state == InstanceWord::Failed => Err(failed(&now)),
         Some(now) => show(invocation, &now),
@@ -214,10 +253,18 @@ async fn change(args: ChangeArgs, wish: Wish, invocation: &Invocation) -> Result
 
 /// The failure of an instance as the failure of a command that waited for it.
 pub(crate) fn failed(instance: &InstanceView) -> Failure {
-    let why = instance.why.clone().unwrap_or_else(|| "its node did not say why".into());
-    let code = instance.exit_code.map(|code| format!(" (exit status {code})")).unwrap_or_default();
-    Failure::new(Exit::Failed, format!("{} failed: {why}{code}", called(instance)))
-        .hint(format!("read what it wrote: form instance logs {}", called(instance)))
+    let why = instance
+        .why
+        .clone()
+        .unwrap_or_else(|| "its node did not say why".into());
+    let code = instance
+        .exit_code
+        .map(|code| format!(" (exit status {code})"))
+        .unwrap_or_default();
+    Failure::new(Exit::Failed, format!("{} failed: {why}{code}", called(instance))).hint(format!(
+        "read what it wrote: form instance logs {}",
+        called(instance)
+    ))
 }
 
 /// Prints what is there, then, if asked, what follows. A connection that breaks is taken up where it was.
@@ -233,7 +280,16 @@ async fn logs(args: LogsArgs, invocation: &Invocation) -> Result<(), Failure> {
     let shown = args.tail.map_or(0, |lines| start_of_tail(&there, lines as usize));
     printer.take(&there[shown..])?;
     while args.follow {
-        let mut log = match invocation.instance_log(id, LogStart { from: Some(from), follow: true }).await {
+        let mut log = match invocation
+            .instance_log(
+                id,
+                LogStart {
+                    from: Some(from),
+                    follow: true,
+                },
+            )
+            .await
+        {
             Ok(log) => log,
             Err(failure) if failure.is_transient => {
                 tokio::time::sleep(Duration::from_millis(RETRY_MS)).await;
@@ -280,7 +336,11 @@ impl Printer {
     const LINE_BYTES_MAX: usize = 64 * 1024;
 
     fn new(output: Output) -> Self {
-        Self { output, by_line: output.is_json() || std::io::stdout().is_terminal(), rest: Vec::new() }
+        Self {
+            output,
+            by_line: output.is_json() || std::io::stdout().is_terminal(),
+            rest: Vec::new(),
+        }
     }
 
     fn take(&mut self, bytes: &[u8]) -> Result<(), Failure> {
@@ -294,7 +354,11 @@ impl Printer {
             begin += end + 1;
         }
         self.rest.drain(..begin);
-        if self.rest.len() > Self::LINE_BYTES_MAX { self.end() } else { Ok(()) }
+        if self.rest.len() > Self::LINE_BYTES_MAX {
+            self.end()
+        } else {
+            Ok(())
+        }
     }
 
     fn end(&mut self) -> Result<(), Failure> {

@@ -40,10 +40,18 @@ impl KeyCommand {
         let keyring = invocation.keyring()?;
         let view = |key: NamedKey| -> Result<KeyView, Failure> {
             let file = keyring.path(&key.name)?.display().to_string();
-            Ok(KeyView { name: key.name, public: key.public.to_string(), file })
+            Ok(KeyView {
+                name: key.name,
+                public: key.public.to_string(),
+                file,
+            })
         };
         let fields = |key: &KeyView| {
-            vec![("name", key.name.clone()), ("public key", key.public.clone()), ("file", key.file.clone())]
+            vec![
+                ("name", key.name.clone()),
+                ("public key", key.public.clone()),
+                ("file", key.file.clone()),
+            ]
         };
         match self {
             KeyCommand::New(KeyName { name }) => {
@@ -56,12 +64,20 @@ impl KeyCommand {
                 Ok(())
             }
             KeyCommand::List => {
-                let keys = keyring.list()?.into_iter().map(view).collect::<Result<Vec<_>, _>>()?;
+                let keys = keyring
+                    .list()?
+                    .into_iter()
+                    .map(view)
+                    .collect::<Result<Vec<_>, _>>()?;
                 if keys.is_empty() {
-                    invocation.output.note("You have no keys yet: make one with `form key new`.");
+                    invocation
+                        .output
+                        .note("You have no keys yet: make one with `form key new`.");
                 }
                 let row = |key: &KeyView| vec![key.name.clone(), key.public.clone()];
-                invocation.output.list(&keys, &["NAME", "PUBLIC KEY"], row, |key| key.name.clone())
+                invocation
+                    .output
+                    .list(&keys, &["NAME", "PUBLIC KEY"], row, |key| key.name.clone())
             }
             KeyCommand::Show(KeyName { name }) => {
                 let key = view(keyring.show(name.as_deref().unwrap_or(invocation.key_name()))?)?;

@@ -197,7 +197,12 @@ impl NodeCommand {
 }
 
 fn init(args: InitArgs, invocation: &Invocation) -> Result<(), Failure> {
-    let InitArgs { folder: FolderArg { dir }, network, invitation, settings } = args;
+    let InitArgs {
+        folder: FolderArg { dir },
+        network,
+        invitation,
+        settings,
+    } = args;
     if let Some(name) = &network {
         label(name).map_err(|message| Failure::new(Exit::Usage, message))?;
     }
@@ -222,10 +227,18 @@ fn init(args: InitArgs, invocation: &Invocation) -> Result<(), Failure> {
 
     let signed = match (network, admin, invitation) {
         (Some(name), Some(admin), _) => {
-            let genesis =
-                Genesis { name, admins: vec![admin.public()], created_ms: now_ms(), salt: random_salt()? };
-            let invitation =
-                Invitation { genesis, node: key.node_id(), admin: admin.public(), peers: Vec::new() };
+            let genesis = Genesis {
+                name,
+                admins: vec![admin.public()],
+                created_ms: now_ms(),
+                salt: random_salt()?,
+            };
+            let invitation = Invitation {
+                genesis,
+                node: key.node_id(),
+                admin: admin.public(),
+                peers: Vec::new(),
+            };
             Some(invitation.sign(&admin))
         }
         (_, _, invitation) => invitation,
@@ -249,10 +262,20 @@ fn init(args: InitArgs, invocation: &Invocation) -> Result<(), Failure> {
     let fields = |done: &SetUp| {
         let network = done.network_name.as_ref().zip(done.network.as_ref());
         let network = network.map_or("none yet".into(), |(name, id)| format!("{name} ({id})"));
-        vec![("node", done.node.to_string()), ("folder", done.folder.clone()), ("network", network)]
+        vec![
+            ("node", done.node.to_string()),
+            ("folder", done.folder.clone()),
+            ("network", network),
+        ]
     };
-    invocation.output.one(&done, fields, |done| done.node.to_string())?;
-    let at = if dir == Path::new(DEFAULT_FOLDER) { String::new() } else { format!(" --dir {}", dir.display()) };
+    invocation
+        .output
+        .one(&done, fields, |done| done.node.to_string())?;
+    let at = if dir == Path::new(DEFAULT_FOLDER) {
+        String::new()
+    } else {
+        format!(" --dir {}", dir.display())
+    };
     invocation.output.note(&match done.network {
         Some(_) => format!("Next: form node run{at}"),
         None => format!(
@@ -266,7 +289,9 @@ fn init(args: InitArgs, invocation: &Invocation) -> Result<(), Failure> {
 
 fn key(dir: &Path, invocation: &Invocation) -> Result<(), Failure> {
     let node = NodeFolder::at(dir)?.key()?.node_id();
-    invocation.output.value(&serde_json::json!({ "node": node }), |_| node.to_string())
+    invocation
+        .output
+        .value(&serde_json::json!({ "node": node }), |_| node.to_string())
 }
 
 async fn invite(args: InviteArgs, invocation: &Invocation) -> Result<(), Failure> {
@@ -274,7 +299,10 @@ async fn invite(args: InviteArgs, invocation: &Invocation) -> Result<(), Failure
     let genesis = match &args.dir {
         Some(dir) if dir.join("invitation").exists() => NodeFolder::at(dir)?.invitation()?.invitation.genesis,
         Some(dir) => {
-            let failure = format!("{} is not the folder of a member: it holds no invitation", dir.display());
+            let failure = format!(
+                "{} is not the folder of a member: it holds no invitation",
+                dir.display()
+            );
             return Err(Failure::new(Exit::NotFound, failure));
         }
         None => invocation.genesis().await?,
@@ -285,16 +313,35 @@ async fn invite(args: InviteArgs, invocation: &Invocation) -> Result<(), Failure
         return Err(Failure::new(Exit::Denied, failure)
             .hint("only the key that began the network invites nodes; choose it with `--key NAME`"));
     }
-    let peers = if args.peer.is_empty() { announced(invocation).await? } else { args.peer };
+    let peers = if args.peer.is_empty() {
+        announced(invocation).await?
+    } else {
+        args.peer
+    };
     if peers.len() > PEERS_MAX {
-        return Err(Failure::new(Exit::Usage, format!("an invitation names at most {PEERS_MAX} peers")));
+        return Err(Failure::new(
+            Exit::Usage,
+            format!("an invitation names at most {PEERS_MAX} peers"),
+        ));
     }
     let network = genesis.network().to_string();
-    let invitation = Invitation { genesis, node: args.node, admin: admin.public(), peers: peers.clone() };
+    let invitation = Invitation {
+        genesis,
+        node: args.node,
+        admin: admin.public(),
+        peers: peers.clone(),
+    };
     let text = invitation_text(&invitation.sign(&admin));
-    let done = Invited { node: args.node, network, peers, invitation: text };
+    let done = Invited {
+        node: args.node,
+        network,
+        peers,
+        invitation: text,
+    };
     invocation.output.value(&done, |done| done.invitation.clone())?;
-    invocation.output.note("Next, on that node: form node init --invitation with the text above");
+    invocation
+        .output
+        .note("Next, on that node: form node init --invitation with the text above");
     Ok(())
 }
 
@@ -316,8 +363,9 @@ async fn run(args: RunArgs, invocation: &Invocation) -> Result<(), Failure> {
     let dir = args.folder.dir;
     if !dir.join("invitation").exists() {
         let failure = format!("{} holds no node that may join a network", dir.display());
-        return Err(Failure::new(Exit::NotFound, failure)
-            .hint("`form node init --network NAME` begins one; `form node init --invitation TEXT` joins one"));
+        return Err(Failure::new(Exit::NotFound, failure).hint(
+            "`form node init --network NAME` begins one; `form node init --invitation TEXT` joins one",
+        ));
     }
     let folder = NodeFolder::at(&dir)?;
     let mut config = folder.config()?;
@@ -336,12 +384,25 @@ async fn status(invocation: &Invocation) -> Result<(), Failure> {
             ("network", format!("{} ({})", status.network_name, status.network)),
             ("version", node.version.clone()),
             ("roles", roles.join(" ")),
-            ("up", format!("{}, incarnation {}", span(node.uptime_ms), node.incarnation)),
-            ("ready", if node.not_ready.is_empty() { "yes".into() } else { node.not_ready.join("; ") }),
+            (
+                "up",
+                format!("{}, incarnation {}", span(node.uptime_ms), node.incarnation),
+            ),
+            (
+                "ready",
+                if node.not_ready.is_empty() {
+                    "yes".into()
+                } else {
+                    node.not_ready.join("; ")
+                },
+            ),
         ];
         match &node.driver {
             Some(driver) => {
-                fields.push(("machines", format!("{} with {}", driver.driver, driver.accelerator)));
+                fields.push((
+                    "machines",
+                    format!("{} with {}", driver.driver, driver.accelerator),
+                ));
                 fields.push(("why", driver.why.clone()));
             }
             None => fields.push(("machines", "none run here".into())),
@@ -352,17 +413,26 @@ async fn status(invocation: &Invocation) -> Result<(), Failure> {
         for peer in &node.peers {
             let name = peer.name.clone().unwrap_or_else(|| peer.id.short());
             let address = peer.address.clone().unwrap_or_else(|| "no address".into());
-            let link = if peer.connected { "connected" } else { "not connected" };
+            let link = if peer.connected {
+                "connected"
+            } else {
+                "not connected"
+            };
             let seen = peer.last_seen_ms.map_or("never".into(), |at| ago(at, now_ms()));
             fields.push(("peer", format!("{name} {link}, {address}, heard of {seen}")));
         }
         for (part, counts) in &node.counters {
-            let counts: Vec<String> = counts.iter().map(|(what, count)| format!("{what} {count}")).collect();
+            let counts: Vec<String> = counts
+                .iter()
+                .map(|(what, count)| format!("{what} {count}"))
+                .collect();
             fields.push(("counted", format!("{part}: {}", counts.join(", "))));
         }
         fields
     };
-    invocation.output.one(&status, fields, |status| status.node.id.to_string())
+    invocation
+        .output
+        .one(&status, fields, |status| status.node.id.to_string())
 }
 
 async fn list(invocation: &Invocation) -> Result<(), Failure> {
@@ -380,14 +450,33 @@ async fn list(invocation: &Invocation) -> Result<(), Failure> {
             if node.live { "live".into() } else { "silent".into() },
             node.last_seen_ms.map_or("never".into(), |at| ago(at, now_ms())),
             roles.join(","),
-            of(used.map(|used| used.vcpus.into()), all.map(|all| all.vcpus.into())),
+            of(
+                used.map(|used| used.vcpus.into()),
+                all.map(|all| all.vcpus.into()),
+            ),
             of(used.map(|used| used.memory_mib), all.map(|all| all.memory_mib)),
             node.instances.to_string(),
-            node.ipv4.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+            node.ipv4
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(","),
         ]
     };
-    let header = ["NAME", "ID", "STATE", "SEEN", "ROLES", "VCPUS", "MEMORY MIB", "INSTANCES", "IPV4"];
-    invocation.output.list(&nodes, &header, row, |node| node.id.to_string())
+    let header = [
+        "NAME",
+        "ID",
+        "STATE",
+        "SEEN",
+        "ROLES",
+        "VCPUS",
+        "MEMORY MIB",
+        "INSTANCES",
+        "IPV4",
+    ];
+    invocation
+        .output
+        .list(&nodes, &header, row, |node| node.id.to_string())
 }
 
 fn role_word(role: Role) -> &'static str {
@@ -401,7 +490,9 @@ fn role_word(role: Role) -> &'static str {
 
 /// `--api` as the address where a node listens: `ADDR:PORT`, or the URL that leads there.
 fn api_address(invocation: &Invocation) -> Result<Option<SocketAddr>, Failure> {
-    let Some(text) = invocation.api_flag() else { return Ok(None) };
+    let Some(text) = invocation.api_flag() else {
+        return Ok(None);
+    };
     let address = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
     let parsed = address.parse().map_err(|_| {
         Failure::new(Exit::Usage, format!("`{text}` is no address to listen at"))
@@ -435,21 +526,27 @@ fn check_invitation(signed: &SignedInvitation, folder: &NodeFolder, node: NodeId
         }
     }
     signed.verify(network, node).map_err(|error| {
-        Failure::new(Exit::Denied, error.to_string())
-            .hint(format!("ask an admin for one: form node invite {node} --peer MULTIADDR"))
+        Failure::new(Exit::Denied, error.to_string()).hint(format!(
+            "ask an admin for one: form node invite {node} --peer MULTIADDR"
+        ))
     })
 }
 
 fn random_salt() -> Result<[u8; 16], Failure> {
     let mut salt = [0; 16];
-    getrandom::fill(&mut salt)
-        .map_err(|error| Failure::new(Exit::Failed, format!("asking the system for random bytes: {error}")))?;
+    getrandom::fill(&mut salt).map_err(|error| {
+        Failure::new(
+            Exit::Failed,
+            format!("asking the system for random bytes: {error}"),
+        )
+    })?;
     Ok(salt)
 }
 
 /// A DNS label, for clap.
 fn label(text: &str) -> Result<String, String> {
-    check_label(text).map_err(|_| format!("`{text}` is no name: use 1 to 63 of a-z, 0-9 and inner hyphens"))?;
+    check_label(text)
+        .map_err(|_| format!("`{text}` is no name: use 1 to 63 of a-z, 0-9 and inner hyphens"))?;
     Ok(text.into())
 }
 
@@ -470,6 +567,12 @@ fn multiaddress(text: &str) -> Result<String, String> {
 fn interface(text: &str) -> Result<String, String> {
     let fits = (1..=15).contains(&text.len())
         && !matches!(text, "." | "..")
-        && text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'/' | b':'));
-    if fits { Ok(text.into()) } else { Err("an interface has 1 to 15 characters, such as eth0".into()) }
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'/' | b':'));
+    if fits {
+        Ok(text.into())
+    } else {
+        Err("an interface has 1 to 15 characters, such as eth0".into())
+    }
 }

@@ -78,10 +78,14 @@ impl OpsCommand {
             OpsCommand::Log(LogArgs { limit, node, .. }) => {
                 let ops = newest(invocation, limit as usize, node).await?;
                 if invocation.output.is_json() {
-                    return invocation.output.list(&ops, &[], |_| Vec::new(), |_| String::new());
+                    return invocation
+                        .output
+                        .list(&ops, &[], |_| Vec::new(), |_| String::new());
                 }
                 let lines: Vec<Line<'_>> = ops.iter().flat_map(lines_of).collect();
-                invocation.output.list(&lines, &HEADER, Line::row, |line| line.op.to_string())
+                invocation
+                    .output
+                    .list(&lines, &HEADER, Line::row, |line| line.op.to_string())
             }
             OpsCommand::Show(ShowArgs { id }) => show(&find(invocation, &id).await?, invocation),
             OpsCommand::Verify => verify(invocation).await,
@@ -113,20 +117,38 @@ impl Line<'_> {
         let by = entry.and_then(|entry| entry.account_name.clone().or(entry.key.clone()));
         let kind = entry.map_or("-".into(), |entry| entry.kind.clone());
         let mut about = entry.map(about).unwrap_or_default();
-        if let Some(OutcomeView { result: OutcomeWord::Void, why, .. }) = entry.and_then(|it| it.outcome.as_ref()) {
+        if let Some(OutcomeView {
+            result: OutcomeWord::Void,
+            why,
+            ..
+        }) = entry.and_then(|it| it.outcome.as_ref())
+        {
             let why = why.clone().unwrap_or_else(|| "it does not count".into());
             about = format!("{about} VOID: {why}").trim_start().to_string();
         }
         if self.turned {
             about.push_str(" (turned by a late op)");
         }
-        vec![time(self.at_ms), self.op.short(), node, kind, by.unwrap_or_else(|| "-".into()), about]
+        vec![
+            time(self.at_ms),
+            self.op.short(),
+            node,
+            kind,
+            by.unwrap_or_else(|| "-".into()),
+            about,
+        ]
     }
 }
 
 /// What an entry is about, in a few words.
 fn about(entry: &EntryView) -> String {
-    let text = |name: &str| entry.content.get(name).and_then(|value| value.as_str()).map(String::from);
+    let text = |name: &str| {
+        entry
+            .content
+            .get(name)
+            .and_then(|value| value.as_str())
+            .map(String::from)
+    };
     let called = text("name").or_else(|| text("reason"));
     let phase = entry.content.get("phase").map(|phase| match phase {
         serde_json::Value::String(word) => word.to_lowercase(),
@@ -147,15 +169,26 @@ fn about(entry: &EntryView) -> String {
         };
         format!("{noun} {id}")
     });
-    let generation = entry.content.get("generation").map(|number| format!("generation {number}"));
-    [subject, called, generation, phase].into_iter().flatten().collect::<Vec<_>>().join(" ")
+    let generation = entry
+        .content
+        .get("generation")
+        .map(|number| format!("generation {number}"));
+    [subject, called, generation, phase]
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// The newest ops, the newest last.
 async fn newest(invocation: &Invocation, limit: usize, node: Option<String>) -> Result<Vec<OpView>, Failure> {
     let client = invocation.client()?;
     let mut ops: Vec<OpView> = Vec::new();
-    let mut query = OpsListQuery { newest_first: true, node, ..OpsListQuery::default() };
+    let mut query = OpsListQuery {
+        newest_first: true,
+        node,
+        ..OpsListQuery::default()
+    };
     while ops.len() < limit {
         query.limit = Some((limit - ops.len()).min(PAGE_MAX));
         let page = client.ops(&query).await?;
@@ -172,7 +205,9 @@ async fn newest(invocation: &Invocation, limit: usize, node: Option<String>) -> 
 }
 
 async fn follow(args: LogArgs, invocation: &Invocation) -> Result<(), Failure> {
-    let mut events = invocation.client()?.events(EventFilter::default(), EventStart::Now);
+    let mut events = invocation
+        .client()?
+        .events(EventFilter::default(), EventStart::Now);
     let (sender, mut receiver) = mpsc::channel(WAITING_MAX);
     // The stream is opened before the page is read, so that nothing falls between the two.
     let reading = tokio::spawn(async move {
@@ -187,18 +222,42 @@ async fn follow(args: LogArgs, invocation: &Invocation) -> Result<(), Failure> {
     for line in ops.iter().flat_map(lines_of) {
         print(&line, invocation)?;
     }
-    let names: std::collections::HashMap<_, _> =
-        invocation.nodes().await?.into_iter().filter_map(|node| Some((node.id, node.name?))).collect();
+    let names: std::collections::HashMap<_, _> = invocation
+        .nodes()
+        .await?
+        .into_iter()
+        .filter_map(|node| Some((node.id, node.name?)))
+        .collect();
     while let Some(event) = receiver.recv().await {
-        let EventView { op, node, at_ms, turned, entry, .. } = event?;
+        let EventView {
+            op,
+            node,
+            at_ms,
+            turned,
+            entry,
+            ..
+        } = event?;
         if shown.contains(&op) && !turned {
             continue;
         }
         let node = names.get(&node).map(String::as_str);
-        print(&Line { op, node, at_ms, seq: None, turned, entry: Some(&entry) }, invocation)?;
+        print(
+            &Line {
+                op,
+                node,
+                at_ms,
+                seq: None,
+                turned,
+                entry: Some(&entry),
+            },
+            invocation,
+        )?;
     }
     reading.abort();
-    Err(Failure::new(Exit::Unavailable, "the node ended the stream of events"))
+    Err(Failure::new(
+        Exit::Unavailable,
+        "the node ended the stream of events",
+    ))
 }
 
 fn print(line: &Line<'_>, invocation: &Invocation) -> Result<(), Failure> {
@@ -215,8 +274,11 @@ fn print(line: &Line<'_>, invocation: &Invocation) -> Result<(), Failure> {
 async fn find(invocation: &Invocation, id: &str) -> Result<OpView, Failure> {
     let client = invocation.client()?;
     let unknown = || {
-        Failure::new(Exit::NotFound, format!("there is no op or command `{}`", clean(id)))
-            .hint("`form ops log` lists ops")
+        Failure::new(
+            Exit::NotFound,
+            format!("there is no op or command `{}`", clean(id)),
+        )
+        .hint("`form ops log` lists ops")
     };
     if let Ok(op) = id.parse::<OpId>() {
         match client.op(op).await.map_err(Failure::from) {
@@ -233,16 +295,24 @@ async fn find(invocation: &Invocation, id: &str) -> Result<OpView, Failure> {
         return Ok(client.op(carrier).await?.item);
     }
     const DIGITS_MIN: usize = 4;
-    let digits = id.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+    let digits = id
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
     if !digits || id.len() < DIGITS_MIN {
-        let failure = format!("`{}` is no id: {DIGITS_MIN} to 64 hexadecimal digits are expected", clean(id));
+        let failure = format!(
+            "`{}` is no id: {DIGITS_MIN} to 64 hexadecimal digits are expected",
+            clean(id)
+        );
         return Err(Failure::new(Exit::Usage, failure));
     }
     let begins = |op: &OpView| {
         let commands = op.entries.iter().filter_map(|entry| entry.command);
         op.id.to_string().starts_with(id) || commands.into_iter().any(|it| it.to_string().starts_with(id))
     };
-    let mut found = newest(invocation, SEARCH_MAX, None).await?.into_iter().filter(begins);
+    let mut found = newest(invocation, SEARCH_MAX, None)
+        .await?
+        .into_iter()
+        .filter(begins);
     match (found.next(), found.next()) {
         (Some(op), None) => Ok(op),
         (Some(_), Some(_)) => {
@@ -259,16 +329,32 @@ fn show(op: &OpView, invocation: &Invocation) -> Result<(), Failure> {
         let mut fields = vec![
             ("op", op.id.to_string()),
             ("node", format!("{node} ({})", op.node)),
-            ("place", format!("incarnation {}, number {}", op.incarnation, op.seq)),
+            (
+                "place",
+                format!("incarnation {}, number {}", op.incarnation, op.seq),
+            ),
             ("previous", op.previous.to_string()),
             ("clock", format!("{} ({})", op.hlc, time(op.at_ms))),
-            ("has seen", if op.dependencies.is_empty() { "-".into() } else { op.dependencies.join(" ") }),
+            (
+                "has seen",
+                if op.dependencies.is_empty() {
+                    "-".into()
+                } else {
+                    op.dependencies.join(" ")
+                },
+            ),
             ("size", size(op.bytes)),
         ];
         for entry in &op.entries {
             let command = entry.command.map(|id| format!(" {id}")).unwrap_or_default();
             fields.push(("entry", format!("{}{command}", entry.kind)));
-            fields.extend(entry.account_name.clone().or(entry.key.clone()).map(|by| ("  by", by)));
+            fields.extend(
+                entry
+                    .account_name
+                    .clone()
+                    .or(entry.key.clone())
+                    .map(|by| ("  by", by)),
+            );
             fields.push(("  says", entry.content.to_string()));
             let outcome = entry.outcome.as_ref().map(|outcome| match outcome.result {
                 OutcomeWord::Applied => "applied".to_string(),
@@ -301,11 +387,16 @@ async fn verify(invocation: &Invocation) -> Result<(), Failure> {
         }
         fields
     };
-    invocation.output.one(&report, fields, |report| report.faults.to_string())?;
+    invocation
+        .output
+        .one(&report, fields, |report| report.faults.to_string())?;
     match report.faults {
         0 => Ok(()),
-        faults => Err(Failure::new(Exit::Failed, format!("the node's log has {faults} faults"))
-            .hint("this node's disk or program is not to be trusted: compare `form status` of other nodes")),
+        faults => Err(
+            Failure::new(Exit::Failed, format!("the node's log has {faults} faults")).hint(
+                "this node's disk or program is not to be trusted: compare `form status` of other nodes",
+            ),
+        ),
     }
 }
 
@@ -319,10 +410,18 @@ fn time(ms: u64) -> String {
     let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted_month = (5 * of_year + 2) / 153;
     let day = of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let month = if shifted_month < 10 {
+        shifted_month + 3
+    } else {
+        shifted_month - 9
+    };
     let year = year_of_era + era * 400 + u64::from(month <= 2);
     let (hour, minute) = (second / 3600, second / 60 % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{:02}.{:03}Z", second % 60, ms % 1000)
+    format!(
+        "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{:02}.{:03}Z",
+        second % 60,
+        ms % 1000
+    )
 }
 
 #[cfg(test)]

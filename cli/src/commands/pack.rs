@@ -108,7 +108,11 @@ impl PackCommand {
 }
 
 fn validate(path: &Path, invocation: &Invocation) -> Result<(), Failure> {
-    let path = if path.is_dir() { path.join(FORMFILE) } else { path.to_owned() };
+    let path = if path.is_dir() {
+        path.join(FORMFILE)
+    } else {
+        path.to_owned()
+    };
     let text = Text::read(path)?;
     let (mistakes, formfile) = match &text.parsed.formfile {
         Ok(formfile) => (&[][..], Some(formfile)),
@@ -127,7 +131,11 @@ fn validate(path: &Path, invocation: &Invocation) -> Result<(), Failure> {
     } else {
         text.complain(invocation);
         if let Some(formfile) = formfile {
-            invocation.output.line(&format!("{} is valid: {}", text.path.display(), in_words(formfile)))?;
+            invocation.output.line(&format!(
+                "{} is valid: {}",
+                text.path.display(),
+                in_words(formfile)
+            ))?;
         }
     }
     match formfile {
@@ -139,7 +147,11 @@ fn validate(path: &Path, invocation: &Invocation) -> Result<(), Failure> {
 fn in_words(formfile: &Formfile) -> String {
     let shape = formfile.shape();
     let ports: Vec<String> = formfile.expose.iter().map(u16::to_string).collect();
-    let serves = if ports.is_empty() { String::new() } else { format!(", port {}", ports.join(" ")) };
+    let serves = if ports.is_empty() {
+        String::new()
+    } else {
+        format!(", port {}", ports.join(" "))
+    };
     format!(
         "`{}`, {} steps, {} vCPU, {} MiB memory, {} GiB disk{serves}",
         formfile.slug(),
@@ -151,7 +163,11 @@ fn in_words(formfile: &Formfile) -> String {
 }
 
 async fn build(args: BuildArgs, invocation: &Invocation) -> Result<(), Failure> {
-    let BuildArgs { source, no_wait, timeout } = args;
+    let BuildArgs {
+        source,
+        no_wait,
+        timeout,
+    } = args;
     let formfile = source.formfile(invocation)?;
     let mut progress = Progress::new(invocation.output);
     invocation.me().await?;
@@ -162,14 +178,26 @@ async fn build(args: BuildArgs, invocation: &Invocation) -> Result<(), Failure> 
     };
     drop(progress);
     let fields = |build: &BuildView| {
-        let image = build.image.map_or("not built yet".into(), |image| image.to_string());
-        let mut fields = vec![("build", build.id.to_string()), ("name", build.name.clone()), ("image", image)];
+        let image = build
+            .image
+            .map_or("not built yet".into(), |image| image.to_string());
+        let mut fields = vec![
+            ("build", build.id.to_string()),
+            ("name", build.name.clone()),
+            ("image", image),
+        ];
         fields.extend(build.image_bytes.map(|bytes| ("size", size(bytes))));
         fields.extend(build.took_ms.map(|took| ("took", span(took))));
         fields
     };
-    invocation.output.one(&built, fields, |build| build.id.to_string())?;
-    invocation.output.note(&format!("Next: form agent register {} --build {}", built.name, built.id.short()));
+    invocation
+        .output
+        .one(&built, fields, |build| build.id.to_string())?;
+    invocation.output.note(&format!(
+        "Next: form agent register {} --build {}",
+        built.name,
+        built.id.short()
+    ));
     Ok(())
 }
 
@@ -197,7 +225,9 @@ async fn list(args: ListArgs, invocation: &Invocation) -> Result<(), Failure> {
         ]
     };
     let header = ["NAME", "ID", "OWNER", "STATE", "IMAGE", "SIZE", "TOOK", "ASKED"];
-    invocation.output.list(&builds, &header, row, |build| build.id.to_string())
+    invocation
+        .output
+        .list(&builds, &header, row, |build| build.id.to_string())
 }
 
 impl Text {
@@ -221,8 +251,18 @@ impl Text {
 
     /// Shows the mistakes and the warnings to the person.
     fn complain(&self, invocation: &Invocation) {
-        let mistakes = self.parsed.formfile.as_ref().err().map(Vec::as_slice).unwrap_or_default();
-        let warnings = if invocation.output.is_quiet() { &[][..] } else { &self.parsed.warnings };
+        let mistakes = self
+            .parsed
+            .formfile
+            .as_ref()
+            .err()
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        let warnings = if invocation.output.is_quiet() {
+            &[][..]
+        } else {
+            &self.parsed.warnings
+        };
         if mistakes.is_empty() && warnings.is_empty() {
             return;
         }
@@ -234,13 +274,16 @@ impl Text {
             true => rendered,
             false => rendered.rsplit_once('\n').map_or(rendered, |(shown, _)| shown),
         };
-        eprintln!("{}", clean_text(shown));
+        invocation.output.tell(&clean_text(shown));
     }
 
     fn refused(&self) -> Failure {
         let count = self.parsed.formfile.as_ref().err().map_or(0, Vec::len);
         let plural = if count == 1 { "" } else { "s" };
-        Failure::new(Exit::Failed, format!("{count} mistake{plural} in {}", self.path.display()))
+        Failure::new(
+            Exit::Failed,
+            format!("{count} mistake{plural} in {}", self.path.display()),
+        )
     }
 }
 
@@ -314,10 +357,16 @@ pub(crate) async fn await_image(
         })?;
     if build.state == BuildWord::Built {
         let bytes = build.image_bytes.map(size).unwrap_or_default();
-        progress.done(&format!("image {} built, {bytes}", build.image.map(|image| image.short()).unwrap_or_default()));
+        progress.done(&format!(
+            "image {} built, {bytes}",
+            build.image.map(|image| image.short()).unwrap_or_default()
+        ));
         return Ok(build);
     }
-    let why = build.why.clone().unwrap_or_else(|| "its builder did not say why".into());
+    let why = build
+        .why
+        .clone()
+        .unwrap_or_else(|| "its builder did not say why".into());
     match invocation.build_log_tail(id).await {
         Ok(log) if !log.trim().is_empty() => progress.remark(&last_lines(&log)),
         // The reason in the log of ops still says what the builder thought worth keeping.

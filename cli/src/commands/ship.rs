@@ -89,7 +89,11 @@ struct Ground {
 impl ShipArgs {
     /// Ships.
     pub async fn run(self, invocation: &Invocation) -> Result<(), Failure> {
-        let ShipArgs { source, name, timeout } = self;
+        let ShipArgs {
+            source,
+            name,
+            timeout,
+        } = self;
         let formfile = source.formfile(invocation)?;
         let name = name.unwrap_or_else(|| formfile.slug());
         check_label(&name).map_err(|_| {
@@ -97,17 +101,38 @@ impl ShipArgs {
                 .hint("use 1 to 63 of a-z, 0-9 and inner hyphens")
         })?;
         let patience = Patience::new(timeout);
-        let mut ship = Ship { invocation, progress: Progress::new(invocation.output), timeline: Vec::new() };
+        let mut ship = Ship {
+            invocation,
+            progress: Progress::new(invocation.output),
+            timeline: Vec::new(),
+        };
         let shipped = ship.ship(&source, &formfile, name, patience).await?;
         drop(ship);
         let fields = |shipped: &Shipped| {
             let instance = &shipped.instance;
-            let steps = shipped.timeline.iter().map(|mark| format!("{} {}", mark.step, span(mark.ms)));
+            let steps = shipped
+                .timeline
+                .iter()
+                .map(|mark| format!("{} {}", mark.step, span(mark.ms)));
             let mut fields = vec![
-                ("agent", format!("{}, release {}", shipped.agent.name, shipped.agent.version)),
-                ("instance", format!("{} ({})", called(instance), instance.id.short())),
-                ("node", instance.node_name.clone().unwrap_or_else(|| "none".into())),
-                ("address", instance.address.map_or("none".into(), |address| address.to_string())),
+                (
+                    "agent",
+                    format!("{}, release {}", shipped.agent.name, shipped.agent.version),
+                ),
+                (
+                    "instance",
+                    format!("{} ({})", called(instance), instance.id.short()),
+                ),
+                (
+                    "node",
+                    instance.node_name.clone().unwrap_or_else(|| "none".into()),
+                ),
+                (
+                    "address",
+                    instance
+                        .address
+                        .map_or("none".into(), |address| address.to_string()),
+                ),
                 ("names", shipped.names.join(" ")),
                 ("timeline", steps.collect::<Vec<_>>().join(", ")),
             ];
@@ -117,7 +142,9 @@ impl ShipArgs {
             fields.extend(shipped.curl.clone().map(|line| ("try", line)));
             fields
         };
-        invocation.output.one(&shipped, fields, |shipped| shipped.instance.id.to_string())
+        invocation
+            .output
+            .one(&shipped, fields, |shipped| shipped.instance.id.to_string())
     }
 }
 
@@ -144,7 +171,10 @@ impl Ship<'_> {
         let release = release(formfile, id);
         let (agent, release_command) = self.put_agent(&ground, release.clone()).await?;
         for domain in &ground.unclaimed {
-            let claim = ClaimDomain { name: domain.clone(), agent };
+            let claim = ClaimDomain {
+                name: domain.clone(),
+                agent,
+            };
             submit_after(self.invocation, claim, &[release_command]).await?;
             self.progress.done(&format!("claimed {domain}"));
         }
@@ -170,7 +200,8 @@ impl Ship<'_> {
             }
         }
         if !replaced.is_empty() {
-            self.progress.done(&format!("deleted {}, which it replaces", replaced.join(" ")));
+            self.progress
+                .done(&format!("deleted {}, which it replaces", replaced.join(" ")));
         }
 
         let agent = self.invocation.agent(&agent.to_string()).await?;
@@ -180,12 +211,23 @@ impl Ship<'_> {
         let mut seen = std::collections::BTreeSet::new();
         names.retain(|name| seen.insert(name.clone()));
         let curl = self.curl_line(&vanity).await;
-        Ok(Shipped { agent, build, instance, names, replaced, curl, timeline: std::mem::take(&mut self.timeline) })
+        Ok(Shipped {
+            agent,
+            build,
+            instance,
+            names,
+            replaced,
+            curl,
+            timeline: std::mem::take(&mut self.timeline),
+        })
     }
 
     fn mark(&mut self, step: &'static str) {
         if self.timeline.iter().all(|mark| mark.step != step) {
-            self.timeline.push(Mark { step, ms: self.progress.elapsed_ms() });
+            self.timeline.push(Mark {
+                step,
+                ms: self.progress.elapsed_ms(),
+            });
         }
     }
 
@@ -193,21 +235,40 @@ impl Ship<'_> {
     async fn look_around(&mut self, formfile: &Formfile, name: String) -> Result<Ground, Failure> {
         self.progress.now("looking at the network");
         if let Some(gpu) = formfile.shape().gpus.first() {
-            let failure = Failure::new(Exit::Unavailable, format!("no node offers a GPU ({})", gpu.model.word()));
+            let failure = Failure::new(
+                Exit::Unavailable,
+                format!("no node offers a GPU ({})", gpu.model.word()),
+            );
             return Err(failure.hint("remove the GPU line from the Formfile"));
         }
         let me = self.invocation.me().await?.id;
-        let of_name = ListQuery { name: Some(name.clone()), ..ListQuery::default() };
-        let agent = self.invocation.client()?.agents(&of_name).await?.items.into_iter().next();
+        let of_name = ListQuery {
+            name: Some(name.clone()),
+            ..ListQuery::default()
+        };
+        let agent = self
+            .invocation
+            .client()?
+            .agents(&of_name)
+            .await?
+            .items
+            .into_iter()
+            .next();
         if let Some(agent) = agent.as_ref().filter(|agent| agent.owner != me) {
             let owner = agent.owner_name.clone().unwrap_or_else(|| agent.owner.short());
-            return Err(Failure::new(Exit::Conflict, format!("the agent `{name}` belongs to `{owner}`"))
-                .hint("choose another name with --name"));
+            return Err(
+                Failure::new(Exit::Conflict, format!("the agent `{name}` belongs to `{owner}`"))
+                    .hint("choose another name with --name"),
+            );
         }
         let claimed = self.invocation.domains().await?;
         let mut unclaimed = Vec::new();
         // The agent's own name leads to it anyway.
-        for domain in formfile.domains.iter().filter(|domain| **domain != vanity_name(&name)) {
+        for domain in formfile
+            .domains
+            .iter()
+            .filter(|domain| **domain != vanity_name(&name))
+        {
             let leads_here = |claim: &DomainView| agent.as_ref().is_some_and(|agent| agent.id == claim.agent);
             match claimed.iter().find(|claim| claim.name == *domain) {
                 None => unclaimed.push(domain.clone()),
@@ -227,20 +288,37 @@ impl Ship<'_> {
                 }
             }
         }
-        Ok(Ground { me, name, agent, unclaimed })
+        Ok(Ground {
+            me,
+            name,
+            agent,
+            unclaimed,
+        })
     }
 
     /// Registers the agent, or gives it the new release; answers with it and the command that did it.
-    async fn put_agent(&mut self, ground: &Ground, release: Release) -> Result<(AgentId, CommandId), Failure> {
+    async fn put_agent(
+        &mut self,
+        ground: &Ground,
+        release: Release,
+    ) -> Result<(AgentId, CommandId), Failure> {
         match &ground.agent {
             Some(agent) => {
                 self.progress.now(&format!("updating the agent {}", ground.name));
-                let command = submit(self.invocation, UpdateAgent { agent: agent.id, release }).await?;
+                let command = submit(
+                    self.invocation,
+                    UpdateAgent {
+                        agent: agent.id,
+                        release,
+                    },
+                )
+                .await?;
                 self.progress.done(&format!("agent {} updated", ground.name));
                 Ok((agent.id, command))
             }
             None => {
-                self.progress.now(&format!("registering the agent {}", ground.name));
+                self.progress
+                    .now(&format!("registering the agent {}", ground.name));
                 let name = ground.name.clone();
                 let command = submit(self.invocation, RegisterAgent { name, release }).await?;
                 self.progress.done(&format!("agent {} registered", ground.name));
@@ -267,8 +345,13 @@ impl Ship<'_> {
             format!("{}{suffix}", stem.trim_end_matches('-'))
         });
         let mut names = std::iter::once(ground.name.clone()).chain(numbered);
-        let name = names.find(|name| !taken(name)).expect("there are more numbers than instances");
-        let previous = mine.into_iter().filter(|instance| instance.agent == Some(agent)).collect();
+        let name = names
+            .find(|name| !taken(name))
+            .expect("there are more numbers than instances");
+        let previous = mine
+            .into_iter()
+            .filter(|instance| instance.agent == Some(agent))
+            .collect();
         Ok((previous, name))
     }
 
@@ -309,14 +392,17 @@ impl Ship<'_> {
             InstanceWord::Running => Ok(instance),
             InstanceWord::Placing => {
                 let why = instance.why.clone().unwrap_or_default();
-                Err(Failure::new(Exit::Unavailable, format!("no node can hold {name}: {why}")).hint(format!(
-                    "it is placed once a node has room; ask for less in the Formfile, or give up with \
+                Err(
+                    Failure::new(Exit::Unavailable, format!("no node can hold {name}: {why}")).hint(format!(
+                        "it is placed once a node has room; ask for less in the Formfile, or give up with \
                      `form instance delete {name}`"
-                )))
+                    )),
+                )
             }
-            InstanceWord::Deleting => {
-                Err(Failure::new(Exit::Conflict, format!("{name} was deleted while it started")))
-            }
+            InstanceWord::Deleting => Err(Failure::new(
+                Exit::Conflict,
+                format!("{name} was deleted while it started"),
+            )),
             _ => {
                 if let Ok(log) = invocation.instance_log_tail(id).await
                     && !log.trim().is_empty()
@@ -325,7 +411,8 @@ impl Ship<'_> {
                 }
                 Err(match instance.state {
                     InstanceWord::Stopped => {
-                        let failure = format!("the entrypoint of {name} ended with status 0 before it served");
+                        let failure =
+                            format!("the entrypoint of {name} ended with status 0 before it served");
                         Failure::new(Exit::Failed, failure)
                             .hint("an ENTRYPOINT must stay in the foreground and serve on the EXPOSEd port")
                     }
@@ -353,7 +440,8 @@ impl Ship<'_> {
             self.progress.done(&format!("{} serves", called(now)));
         } else if shown.replace(now.state) != Some(now.state) || now.why.is_some() {
             let why = now.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-            self.progress.now(&format!("{} is {}{why}", called(now), now.state));
+            self.progress
+                .now(&format!("{} is {}{why}", called(now), now.state));
         }
     }
 
@@ -363,19 +451,35 @@ impl Ship<'_> {
         let nodes = self.invocation.nodes().await.ok()?;
         let own = nodes.iter().find(|node| node.id == status.node.id);
         let listens = status.node.listens.get("proxy").into_iter().flatten();
-        let here = listens.filter_map(|address| address.parse::<SocketAddr>().ok()).find_map(|address| {
-            let public = own.and_then(|node| node.ipv4.first().copied()).map(IpAddr::V4);
-            let ip = if address.ip().is_unspecified() { public? } else { address.ip() };
-            Some(SocketAddr::new(ip, address.port()))
-        });
+        let here = listens
+            .filter_map(|address| address.parse::<SocketAddr>().ok())
+            .find_map(|address| {
+                let public = own.and_then(|node| node.ipv4.first().copied()).map(IpAddr::V4);
+                let ip = if address.ip().is_unspecified() {
+                    public?
+                } else {
+                    address.ip()
+                };
+                Some(SocketAddr::new(ip, address.port()))
+            });
         let elsewhere = || {
-            let edge = nodes.iter().find(|node| node.live && node.roles.contains(&Role::Edge))?;
+            let edge = nodes
+                .iter()
+                .find(|node| node.live && node.roles.contains(&Role::Edge))?;
             Some(SocketAddr::new(IpAddr::V4(*edge.ipv4.first()?), 80))
         };
         let door = here.or_else(elsewhere)?;
         let (ip, port) = (door.ip(), door.port());
-        let shown = if port == 80 { String::new() } else { format!(":{port}") };
-        let ip = if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() };
+        let shown = if port == 80 {
+            String::new()
+        } else {
+            format!(":{port}")
+        };
+        let ip = if ip.is_ipv6() {
+            format!("[{ip}]")
+        } else {
+            ip.to_string()
+        };
         Some(format!("curl --resolve {name}:{port}:{ip} http://{name}{shown}/"))
     }
 }
@@ -390,7 +494,11 @@ fn release(formfile: &Formfile, build: BuildId) -> Release {
     Release {
         description,
         build,
-        shape: Shape { vcpus: shape.vcpus, memory_mib: shape.memory_mib, disk_gib: shape.disk_gib },
+        shape: Shape {
+            vcpus: shape.vcpus,
+            memory_mib: shape.memory_mib,
+            disk_gib: shape.disk_gib,
+        },
         port: formfile.expose.first().copied(),
     }
 }

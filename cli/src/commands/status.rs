@@ -57,13 +57,27 @@ impl StatusArgs {
         };
         let fields = |view: &NetworkStatus| {
             let counts = &view.counts;
-            let words: Vec<String> =
-                view.instances.iter().map(|(state, count)| format!("{count} {state}")).collect();
-            let instances = if words.is_empty() { "none".into() } else { words.join(", ") };
+            let words: Vec<String> = view
+                .instances
+                .iter()
+                .map(|(state, count)| format!("{count} {state}"))
+                .collect();
+            let instances = if words.is_empty() {
+                "none".into()
+            } else {
+                words.join(", ")
+            };
             let mut fields = vec![
                 ("network", format!("{} ({})", view.network_name, view.network)),
                 ("seen by", format!("{} ({})", view.node_name, view.node)),
-                ("position", format!("{} ops, the newest {}", view.ops, ago(view.newest_op_ms, now_ms()))),
+                (
+                    "position",
+                    format!(
+                        "{} ops, the newest {}",
+                        view.ops,
+                        ago(view.newest_op_ms, now_ms())
+                    ),
+                ),
                 ("state hash", view.state_hash.clone()),
                 ("nodes", format!("{} live of {}", view.nodes_live, counts.nodes)),
                 ("instances", instances),
@@ -80,6 +94,8 @@ impl StatusArgs {
             }
             fields
         };
-        invocation.output.one(&view, fields, |view| view.state_hash.clone())
+        invocation
+            .output
+            .one(&view, fields, |view| view.state_hash.clone())
     }
 }

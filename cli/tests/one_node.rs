@@ -1,0 +1,240 @@
+//! The words of `form` against a real node: `form node run` on loopback, gateway only, so that no machine
+//! and no right of root is needed. What needs machines is told by the stories in `tests/`.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long a node may take to answer for the first time.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// A network of one node, and the folder of the people who use it.
+struct Network {
+    home: TempDir,
+    api: String,
+    daemon: Child,
+}
+
+impl Network {
+    fn start() -> Self {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let form = |words: &[&str]| {
+            let output = form_in(home.path(), "http://127.0.0.1:1", words);
+            assert!(
+                output.status.success(),
+                "{words:?}: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+        };
+        let (api, gossip) = (free_port(), free_port());
+        let (address, listen) = (format!("127.0.0.1:{api}"), format!("/ip4/127.0.0.1/tcp/{gossip}"));
+        form(&["key", "new"]);
+        form(&[
+            "node",
+            "init",
+            "--dir",
+            "node",
+            "--network",
+            "home",
+            "--name",
+            "first",
+            "--role",
+            "gateway",
+            "--listen",
+            &listen,
+            "--api",
+            &address,
+            "--cache",
+            "cache",
+        ]);
+        let daemon = Command::new(env!("CARGO_BIN_EXE_form"))
+            .args(["node", "run", "--dir", "node"])
+            .current_dir(home.path())
+            .env("RUST_LOG", "warn")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("the daemon starts");
+        let mut network = Self {
+            home,
+            api: format!("http://{address}"),
+            daemon,
+        };
+        let began = Instant::now();
+        while !network.form(&["status"]).status.success() {
+            let ended = network.daemon.try_wait().expect("it is ours");
+            assert!(ended.is_none(), "the daemon ended: {ended:?}");
+            assert!(began.elapsed() < START_LIMIT, "the daemon does not answer");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        network
+    }
+
+    fn form(&self, words: &[&str]) -> Output {
+        form_in(self.home.path(), &self.api, words)
+    }
+
+    fn expect(&self, code: i32, words: &[&str]) -> (String, String) {
+        let output = self.form(words);
+        let text = |bytes| String::from_utf8(bytes).expect("form writes UTF-8");
+        let (stdout, stderr) = (text(output.stdout), text(output.stderr));
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "form {words:?}\n{stdout}\n{stderr}"
+        );
+        (stdout, stderr)
+    }
+
+    fn json(&self, words: &[&str]) -> Value {
+        let mut words = words.to_vec();
+        words.extend(["--output", "json"]);
+        let (stdout, _) = self.expect(0, &words);
+        serde_json::from_str(&stdout).expect("standard output is JSON and nothing else")
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        let _ = self.daemon.kill();
+        let _ = self.daemon.wait();
+    }
+}
+
+fn form_in(home: &Path, api: &str, words: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_form"));
+    command.args(words).current_dir(home).stdin(Stdio::null());
+    command
+        .env_clear()
+        .env("XDG_CONFIG_HOME", home.join("config"))
+        .env("FORM_API", api);
+    command.output().expect("form starts")
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    listener.local_addr().expect("bound").port()
+}
+
+#[test]
+fn a_person_opens_an_account_and_finds_it_in_the_log() {
+    let network = Network::start();
+
+    let (_, stderr) = network.expect(5, &["account", "show"]);
+    assert!(stderr.contains("form account open NAME"), "{stderr}");
+    let ada = network.json(&["account", "open", "ada"]);
+    assert_eq!(network.json(&["account", "show"]), ada);
+    assert_eq!(network.json(&["account", "show", "ada"]), ada);
+    let (_, stderr) = network.expect(4, &["account", "open", "ada"]);
+    assert!(stderr.contains("signs for an account already"), "{stderr}");
+    network.expect(0, &["key", "new", "bob"]);
+    let (_, stderr) = network.expect(4, &["account", "open", "ada", "--key", "bob"]);
+    assert!(stderr.contains("taken"), "{stderr}");
+    network.expect(2, &["account", "open", "Not A Label", "--key", "bob"]);
+    network.expect(3, &["account", "show", "nobody"]);
+
+    let (log, _) = network.expect(0, &["ops", "log"]);
+    assert!(log.contains("OpenAccount") && log.contains("ada"), "{log}");
+    assert!(
+        log.contains("VOID"),
+        "the refused ones are in the log with their reason: {log}"
+    );
+    let ops = network.json(&["ops", "log", "--limit", "100"]);
+    let ops = ops.as_array().expect("a list");
+    let entries = || {
+        ops.iter().flat_map(|op| {
+            op["entries"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(move |it| (op, it))
+        })
+    };
+    let (carrier, _) = entries()
+        .find(|(_, entry)| entry["command"] == ada["id"])
+        .expect("its op is in the log");
+    let (op, command) = (
+        carrier["id"].as_str().expect("text"),
+        ada["id"].as_str().expect("text"),
+    );
+    for id in [op, &op[..12], command, &command[..12]] {
+        assert_eq!(network.json(&["ops", "show", id])["id"], op, "by {id}");
+    }
+    network.expect(3, &["ops", "show", &"ff".repeat(32)]);
+    network.expect(3, &["ops", "show", "ffffffffffff"]);
+
+    let report = network.json(&["ops", "verify"]);
+    assert_eq!(report["faults"], 0);
+    assert!(report["ops"].as_u64() >= Some(1));
+    let status = network.json(&["status"]);
+    assert_eq!(status["network_name"], "home");
+    assert_eq!(status["counts"]["accounts"], 1);
+    assert_eq!(status["state_hash"].as_str().map(str::len), Some(64));
+    let (text, _) = network.expect(0, &["node", "status"]);
+    assert!(text.contains("first") && text.contains("gateway"), "{text}");
+    assert_eq!(
+        network.expect(0, &["node", "list", "--quiet"]).0.lines().count(),
+        1
+    );
+}
+
+#[test]
+fn an_agent_is_built_registered_and_named_by_its_owner_alone() {
+    let network = Network::start();
+    network.expect(0, &["account", "open", "ada"]);
+    network.expect(0, &["key", "new", "bob"]);
+    network.expect(0, &["account", "open", "bob", "--key", "bob"]);
+    let folder = network.home.path().join("agent");
+    std::fs::create_dir(&folder).expect("ours");
+    std::fs::write(folder.join("app.sh"), "#!/bin/sh\n").expect("ours");
+    let formfile = "NAME hello\nUSER username:ada passwd:s3cret-word\nCOPY app.sh /app.sh\nDOMAINS greet.fog\n\
+                    EXPOSE 8080\nENTRYPOINT [\"/app.sh\"]\n";
+    std::fs::write(folder.join("Formfile"), formfile).expect("ours");
+
+    let (_, stderr) = network.expect(3, &["agent", "register", "hello", "--build", &"ff".repeat(32)]);
+    assert!(stderr.contains("ffff"), "{stderr}");
+    // Nobody builds here: the context is taken in, and the wait ends in time.
+    let build = network.json(&["pack", "build", "agent", "--no-wait"]);
+    assert_eq!(build["state"], "building");
+    network.expect(6, &["pack", "build", "agent", "--timeout", "1s"]);
+    let build = build["id"].as_str().expect("text");
+    let agent = network.json(&[
+        "agent",
+        "register",
+        "hello",
+        "--build",
+        &build[..12],
+        "--port",
+        "8080",
+    ]);
+    assert_eq!(agent["version"], 1);
+    let agent = network.json(&["agent", "update", "hello", "--description", "it greets"]);
+    assert_eq!((&agent["version"], &agent["port"]), (&2.into(), &8080.into()));
+    network.expect(2, &["agent", "update", "hello"]);
+    network.expect(5, &["agent", "update", "hello", "--port", "1", "--key", "bob"]);
+
+    let domain = network.json(&["domain", "claim", "GREET.fog.", "hello"]);
+    assert_eq!(domain["name"], "greet.fog");
+    network.expect(4, &["domain", "claim", "greet.fog", "hello"]);
+    network.expect(5, &["domain", "release", "greet.fog", "--key", "bob"]);
+    network.expect(0, &["domain", "release", "greet.fog"]);
+    network.expect(3, &["domain", "release", "greet.fog"]);
+
+    // What would fail at the end of `ship` fails before anything is built.
+    let builds = network.json(&["pack", "list"]).as_array().map(Vec::len);
+    let (_, stderr) = network.expect(4, &["ship", "agent", "--key", "bob"]);
+    assert!(stderr.contains("belongs to `ada`"), "{stderr}");
+    network.expect(0, &["domain", "claim", "greet.fog", "hello"]);
+    let (_, stderr) = network.expect(4, &["ship", "agent", "--name", "other"]);
+    assert!(stderr.contains("leads to the agent `hello`"), "{stderr}");
+    assert_eq!(network.json(&["pack", "list"]).as_array().map(Vec::len), builds);
+    network.expect(6, &["ship", "agent", "--timeout", "2s"]);
+
+    assert_eq!(network.json(&["instance", "list"]), serde_json::json!([]));
+    network.expect(3, &["instance", "show", "hello"]);
+    network.expect(3, &["instance", "logs", "ada/hello"]);
+}
