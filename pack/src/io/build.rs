@@ -1,10 +1,10 @@
 //! The builder: a context in, an image out; every step that was done before is taken from the cache.
 //!
 //! ```text
-//! CACHE/lock       held while a builder is open
+//! CACHE/lock       held while something is built: the nodes of one host may share a cache
 //! CACHE/bases/     where builds begin        CACHE/layers/   what steps changed
 //! CACHE/builds/    finished images by the key of their whole build    CACHE/logs/
-//! CACHE/apt/       lists and packages        CACHE/tmp/      builds at work; emptied at open
+//! CACHE/apt/       lists and packages        CACHE/tmp/      builds at work; emptied before each
 //! ```
 //! Blocking: a caller with a reactor runs it on a blocking thread. One build at a time, the machine's cores being
 //! few. Not here: the parts that it puts together (`base`, `layers`, `edits`, `sandbox`, `disk`).
@@ -80,9 +80,6 @@ pub enum BuildError {
     /// A program is not installed.
     #[error("`{0}` is not installed; `apt-get install mmdebstrap e2fsprogs` brings what a builder needs")]
     MissingTool(&'static str),
-    /// Another builder has this cache.
-    #[error("another builder works in {0}; give this one a cache of its own")]
-    Busy(PathBuf),
     /// The context cannot be used.
     #[error(transparent)]
     Context(#[from] ContextError),
@@ -151,28 +148,46 @@ fn shown(tail: &[String]) -> String {
 #[derive(Debug)]
 pub struct Builder {
     cache: PathBuf,
-    /// Held for as long as the builder is open.
-    _lock: File,
+    /// Locked for as long as a build goes on.
+    lock: File,
     one_at_a_time: Mutex<()>,
 }
 
+/// The right to build in a cache, among all processes that share it.
+struct Alone<'a>(&'a File);
+
+impl<'a> Alone<'a> {
+    /// Waits for the right; then clears what a killed builder left: its mounts went with its thread.
+    fn in_cache(lock: &'a File, cache: &Path) -> io::Result<Self> {
+        flock(lock, FlockOperation::LockExclusive)?;
+        let alone = Self(lock);
+        let tmp = cache.join("tmp");
+        if tmp.exists() {
+            fs::remove_dir_all(&tmp)?;
+        }
+        fs::create_dir(&tmp)?;
+        Ok(alone)
+    }
+}
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        // The lock ends with the process at the latest.
+        let _ = flock(self.0, FlockOperation::Unlock);
+    }
+}
+
 impl Builder {
-    /// Opens the cache, and clears what a killed builder left: its mounts went with its thread, its folder is
-    /// here.
+    /// Opens the cache. Several processes may have it open; they build one after another.
     pub fn open(cache: impl Into<PathBuf>) -> Result<Self, BuildError> {
         let cache = cache.into();
         fs::create_dir_all(&cache)?;
         let cache = cache.canonicalize()?;
         let lock = File::create(cache.join("lock"))?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| BuildError::Busy(cache.clone()))?;
-        let tmp = cache.join("tmp");
-        if tmp.exists() {
-            fs::remove_dir_all(&tmp)?;
-        }
         for name in ["tmp", "bases", "layers", "builds", "logs", "apt/lists/partial", "apt/archives/partial"] {
             fs::create_dir_all(cache.join(name))?;
         }
-        Ok(Builder { cache, _lock: lock, one_at_a_time: Mutex::new(()) })
+        Ok(Builder { cache, lock, one_at_a_time: Mutex::new(()) })
     }
 
     /// What this host lacks to build, if anything: for a node's status, before anyone asks it to build.
@@ -197,6 +212,7 @@ impl Builder {
         progress: &mut (dyn FnMut(BuildEvent) + Send),
     ) -> Result<BuiltImage, BuildError> {
         let _turn = self.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = Alone::in_cache(&self.lock, &self.cache)?;
         let content = file_digest(archive)?;
         for base in [Base::DebianBookworm, Base::Scratch] {
             let tree = base::find(&self.cache.join("bases"), base).filter(|tree| !tree.stale);
