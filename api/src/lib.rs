@@ -5,13 +5,21 @@
 //! and checks signed requests; `routes` serve; [`openapi`] tells machines; [`figures`] are for Prometheus;
 //! [`serve()`] listens; [`client`] is the other side, used by the CLI.
 
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, reason = "a test that fails here should say where")
+)]
+
 pub mod client;
 pub mod door;
 pub mod figures;
 pub mod openapi;
 pub mod path;
 pub mod problem;
-#[allow(clippy::result_large_err, reason = "a refusal is made once a request, on its way out")]
+#[allow(
+    clippy::result_large_err,
+    reason = "a refusal is made once a request, on its way out"
+)]
 mod routes;
 mod serve;
 pub mod signature;

@@ -1,10 +1,12 @@
 //! Serves the API on listeners till it is told to stop: HTTP/1.1, every connection bounded in what it may send,
 //! how long it may take, and how long it may take nothing.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -68,7 +70,10 @@ pub fn serve_with(listeners: Vec<TcpListener>, door: Arc<dyn Door>, limits: Limi
 async fn run(listeners: Vec<TcpListener>, door: Arc<dyn Door>, limits: Limits, shutdown: CancellationToken) {
     let app = App::new(door, limits.clone(), shutdown.clone());
     let service = routes::router(app);
-    let connections = Arc::new(Semaphore::new(limits.connections));
+    let connections = Arc::new(Connections {
+        all: Arc::new(Semaphore::new(limits.connections)),
+        by_address: Mutex::default(),
+    });
     let graceful = Arc::new(GracefulShutdown::new());
     let mut tasks = JoinSet::new();
     for listener in listeners {
@@ -114,7 +119,7 @@ async fn accept(
     listener: TcpListener,
     service: axum::Router,
     limits: Limits,
-    connections: Arc<Semaphore>,
+    connections: Arc<Connections>,
     graceful: Arc<GracefulShutdown>,
     shutdown: CancellationToken,
 ) {
@@ -127,12 +132,12 @@ async fn accept(
     loop {
         // Beyond the bound nobody is accepted: the kernel's queue holds them, and then refuses.
         let place = tokio::select! {
-            place = Arc::clone(&connections).acquire_owned() => place.expect("the semaphore is never closed"),
+            place = Arc::clone(&connections.all).acquire_owned() => place.expect("the semaphore is never closed"),
             () = shutdown.cancelled() => return,
         };
-        let stream = tokio::select! {
+        let (stream, address) = tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+                Ok((stream, address)) => (stream, address.ip()),
                 Err(error) => {
                     tracing::warn!("a connection was not accepted: {error}");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -141,16 +146,66 @@ async fn accept(
             },
             () = shutdown.cancelled() => return,
         };
+        let Some(seat) = Seat::take(&connections, address, limits.connections_per_address) else {
+            tracing::debug!(%address, "too many connections from one address");
+            continue;
+        };
         let _ = stream.set_nodelay(true);
         let stream = TokioIo::new(Guarded::new(stream, limits.stall_time));
         let connection = http.serve_connection(stream, TowerToHyperService::new(service.clone()));
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
-            let _place = place;
+            let _held = (place, seat);
             if let Err(error) = connection.await {
                 tracing::debug!("a connection of the API broke: {error}");
             }
         });
+    }
+}
+
+/// The open connections.
+struct Connections {
+    all: Arc<Semaphore>,
+    by_address: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// A place among the connections of an address.
+struct Seat {
+    connections: Arc<Connections>,
+    address: IpAddr,
+}
+
+impl Seat {
+    fn take(connections: &Arc<Connections>, address: IpAddr, max: usize) -> Option<Self> {
+        let mut taken = connections
+            .by_address
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let count = taken.entry(address).or_default();
+        if *count >= max {
+            return None;
+        }
+        *count += 1;
+        Some(Self {
+            connections: Arc::clone(connections),
+            address,
+        })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut taken = self
+            .connections
+            .by_address
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = taken.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                taken.remove(&self.address);
+            }
+        }
     }
 }
 

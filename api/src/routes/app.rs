@@ -19,6 +19,8 @@ use crate::signature::ReplayCache;
 pub struct Limits {
     /// Connections at once; more wait to be accepted.
     pub connections: usize,
+    /// Connections at once from one address; one more is closed.
+    pub connections_per_address: usize,
     /// Requests at once, streams left out; more are answered "busy".
     pub requests: usize,
     /// Event streams at once.
@@ -45,7 +47,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 1024,
-            requests: 256,
+            connections_per_address: 256,
+            requests: 512,
             event_streams: 256,
             log_streams: 64,
             uploads: 4,
@@ -76,7 +79,8 @@ pub(crate) struct Inner {
     pub(crate) event_streams: Arc<Semaphore>,
     pub(crate) log_streams: Arc<Semaphore>,
     pub(crate) uploads: Arc<Semaphore>,
-    pub(crate) verifying: Arc<Semaphore>,
+    /// When a check of the log ended last, and how long it took; one runs at a time.
+    pub(crate) verified: tokio::sync::Mutex<Option<(Instant, Duration)>>,
     recent: Mutex<Recent>,
     state_hash: tokio::sync::Mutex<Option<StateHash>>,
 }
@@ -98,8 +102,8 @@ struct StateHash {
     took: Duration,
 }
 
-/// The pause, as a multiple of the time that the hash took.
-const STATE_HASH_PAUSES: u32 = 4;
+/// The pause after something that is costly and open to all, as a multiple of the time that it took.
+pub(crate) const PAUSES: u32 = 4;
 
 /// Commands whose submission is remembered here till the fold has them.
 const RECENT_MAX: usize = 4096;
@@ -138,7 +142,7 @@ impl App {
             event_streams: semaphore(limits.event_streams),
             log_streams: semaphore(limits.log_streams),
             uploads: semaphore(limits.uploads),
-            verifying: semaphore(1),
+            verified: tokio::sync::Mutex::default(),
             recent: Mutex::default(),
             state_hash: tokio::sync::Mutex::default(),
             limits,
@@ -180,7 +184,7 @@ impl App {
         let mut kept = self.state_hash.lock().await;
         let cloud = self.door.cloud();
         if let Some(kept) = kept.as_ref()
-            && (kept.position == cloud.position || kept.made.elapsed() < kept.took * STATE_HASH_PAUSES)
+            && (kept.position == cloud.position || kept.made.elapsed() < kept.took * PAUSES)
         {
             return Ok((kept.position, kept.hash));
         }

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use data_encoding::HEXLOWER;
 
 use super::app::{App, place};
-use crate::problem::{ErrorCode, MEDIA_TYPE, Problem};
+use crate::problem::{ErrorCode, Problem};
 
 /// Names a request, in the answer and in the node's log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -30,7 +30,8 @@ pub(crate) async fn finish(mut request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
     let began = Instant::now();
     let mut response = next.run(request).await;
-    if let Some(mut problem) = response.extensions_mut().remove::<Problem>() {
+    let problem = response.extensions_mut().remove::<Problem>();
+    if let Some(mut problem) = problem.or_else(|| unexplained(&response)) {
         problem.request_id = id.to_str().unwrap_or_default().to_owned();
         if problem.code == ErrorCode::Internal {
             tracing::error!(request_id = problem.request_id, %method, path, "{}", problem.detail);
@@ -44,15 +45,6 @@ pub(crate) async fn finish(mut request: Request, next: Next) -> Response {
         response = rendered;
     }
     let status = response.status();
-    debug_assert!(
-        status.is_success()
-            || status == StatusCode::SERVICE_UNAVAILABLE
-            || response
-                .headers()
-                .get(header::CONTENT_TYPE)
-                .is_some_and(|kind| kind == MEDIA_TYPE),
-        "{method} {path} was answered {status} without saying why"
-    );
     tracing::debug!(
         request_id = id.to_str().unwrap_or_default(), %method, path, status = status.as_u16(),
         took_ms = began.elapsed().as_millis() as u64, "answered"
@@ -63,6 +55,29 @@ pub(crate) async fn finish(mut request: Request, next: Next) -> Response {
         HeaderValue::from_static("nosniff"),
     );
     response
+}
+
+/// An error that none of the routes made: the frameworks below have a few of their own.
+fn unexplained(response: &Response) -> Option<Problem> {
+    let status = response.status();
+    let explained = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind == "application/json");
+    if explained || !(status.is_client_error() || status.is_server_error()) {
+        return None;
+    }
+    let code = match status {
+        StatusCode::PAYLOAD_TOO_LARGE => ErrorCode::TooLarge,
+        StatusCode::METHOD_NOT_ALLOWED => ErrorCode::Method,
+        status if status.is_client_error() => ErrorCode::Malformed,
+        _ => ErrorCode::Internal,
+    };
+    let what = status.canonical_reason().unwrap_or("no reason given");
+    Some(Problem {
+        status: status.as_u16(),
+        ..Problem::new(code, format!("the request was refused: {what}"))
+    })
 }
 
 fn fits(id: &HeaderValue) -> bool {

@@ -1,11 +1,13 @@
 //! The log, op by op.
 
+use std::time::Instant;
+
 use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::app::{App, place};
+use super::app::{App, PAUSES};
 use super::ask::{self, Id, Query, limit, one, page, parse, resolve};
 use crate::door::{OpsQuery, ReadError};
 use crate::path;
@@ -100,8 +102,18 @@ pub(crate) async fn op(State(app): State<App>, Id(id): Id) -> Result<Json<One<Op
     )
 )]
 pub(crate) async fn verify(State(app): State<App>) -> Result<Json<VerifyReport>, Problem> {
-    let _place = place(&app.verifying, "checks of its log")?;
-    app.door.verify().await.map(Json).map_err(read_problem)
+    let busy = |what: &str| Problem::new(ErrorCode::Busy, what).hint("try again in a moment");
+    let mut last = app
+        .verified
+        .try_lock()
+        .map_err(|_| busy("this node is checking its log for somebody already"))?;
+    if last.is_some_and(|(ended, took)| ended.elapsed() < took * PAUSES) {
+        return Err(busy("this node has checked its log just now"));
+    }
+    let began = Instant::now();
+    let report = app.door.verify().await;
+    *last = Some((Instant::now(), began.elapsed()));
+    report.map(Json).map_err(read_problem)
 }
 
 /// What the door could not read, as a problem.

@@ -21,6 +21,9 @@ use crate::problem::{ErrorCode, Problem};
 use crate::signature::Content;
 use crate::views::uploads::UploadView;
 
+/// A sender may be as slow as this, in bytes a second: one that trickles would hold its place for ever.
+const RATE_MIN: u64 = 64 * 1024;
+
 /// Stores the context of a build, and says what to call it in `BuildImage`.
 ///
 /// The request is signed with an account's key (RFC 9421): `"@method" "@path" "@query" "content-digest"
@@ -94,6 +97,7 @@ struct Checked {
     got: u64,
     stall_time: Duration,
     stall: Pin<Box<Sleep>>,
+    deadline: Instant,
     held: Option<Bytes>,
     ended: bool,
 }
@@ -107,6 +111,7 @@ impl Checked {
             got: 0,
             stall_time,
             stall: Box::pin(tokio::time::sleep(stall_time)),
+            deadline: Instant::now() + stall_time + Duration::from_secs(content.bytes / RATE_MIN),
             held: None,
             ended: false,
         }
@@ -137,7 +142,7 @@ impl Stream for Checked {
                         return this.end(BodyError::Length { announced, got });
                     }
                     this.hash.update(&bytes);
-                    let until = Instant::now() + this.stall_time;
+                    let until = this.deadline.min(Instant::now() + this.stall_time);
                     this.stall.as_mut().reset(until);
                     if let Some(before) = this.held.replace(bytes) {
                         return Poll::Ready(Some(Ok(before)));

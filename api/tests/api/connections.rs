@@ -197,3 +197,40 @@ async fn the_server_ends_with_its_streams_and_finishes_what_it_began() {
     let refused = Client::new(&world.url).unwrap().status().await;
     assert!(matches!(refused, Err(ClientError::Connect { .. })), "{refused:?}");
 }
+
+#[tokio::test]
+async fn one_address_does_not_take_all_connections() {
+    let limits = Limits {
+        connections_per_address: 3,
+        ..Limits::default()
+    };
+    let world = World::with(limits, Duration::ZERO).await;
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        let mut stream = TcpStream::connect(world.address).await.unwrap();
+        stream
+            .write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+            .await
+            .unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200");
+        held.push(stream);
+    }
+    assert_eq!(raw(&world, b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await, "");
+    held.clear();
+    let began = Instant::now();
+    while raw(
+        &world,
+        b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
+    )
+    .await
+    .is_empty()
+    {
+        assert!(
+            began.elapsed() < Duration::from_secs(5),
+            "the places were not given back"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

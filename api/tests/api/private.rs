@@ -63,7 +63,8 @@ fn headers(
     age_s: i64,
 ) -> HeaderMap {
     let created = (now_ms() / 1000).saturating_add_signed(-age_s);
-    let nonce = now_ms().to_le_bytes().repeat(2).try_into().unwrap();
+    let mut nonce = [0; 16];
+    getrandom::fill(&mut nonce).unwrap();
     sign(Target { method, path, query }, content, created, nonce, &key(1))
 }
 
