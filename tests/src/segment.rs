@@ -10,6 +10,7 @@
 
 use std::fs;
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -41,8 +42,8 @@ impl Segment {
         ip(&format!("-n {switch} link set lo up"))?;
         ip(&format!("-n {switch} link add br0 type bridge"))?;
         ip(&format!("-n {switch} link set br0 up"))?;
-        ip(&format!("link add {uplink} type veth peer name up netns {switch}"))?;
-        ip(&format!("-n {switch} link set up master br0 up"))?;
+        ip(&format!("link add {uplink} type veth peer name uplink netns {switch}"))?;
+        ip(&format!("-n {switch} link set dev uplink master br0 up"))?;
         ip(&format!("addr add {}/24 dev {uplink}", self.host_address()))?;
         ip(&format!("link set {uplink} up"))?;
         for index in 0..self.hosts {
@@ -126,6 +127,9 @@ impl Segment {
     /// Ends every process that is in one of the namespaces: machines outlive their daemon by design.
     pub fn end_processes(&self, index: usize) -> Result<()> {
         let host = self.namespace(index);
+        if !Path::new("/run/netns").join(&host).exists() {
+            return Ok(());
+        }
         wait_for("the processes of a namespace to end", Duration::from_secs(20), || {
             let pids = run("ip", &["netns", "pids", &host])?;
             let pids: Vec<i32> = pids.split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
@@ -145,12 +149,12 @@ impl Drop for Segment {
         for index in 0..self.hosts {
             let host = self.namespace(index);
             faults.extend(self.end_processes(index).err());
-            faults.extend(run("ip", &["netns", "del", &host]).err());
+            let _ = run("ip", &["netns", "del", &host]);
             let _ = fs::remove_dir_all(format!("/etc/netns/{host}"));
         }
         let _ = run("ip", &["link", "del", &self.uplink()]);
         faults.extend(run("ip", &["netns", "del", &self.switch()]).err());
-        faults.extend(run("nft", &["delete", "table", "ip", &self.table()]).err());
+        let _ = run("nft", &["delete", "table", "ip", &self.table()]);
         let others = run("ip", &["netns", "list"]).unwrap_or_default();
         if !others.lines().any(|line| line.starts_with("form") && line.contains("sw")) {
             let _ = fs::write("/proc/sys/net/ipv4/ip_forward", &self.forwarding);
