@@ -25,6 +25,11 @@ fn replica() -> Replica {
     replica
 }
 
+/// The op as it comes in a run that another op's signature vouches for.
+fn unsigned(op: &Op) -> Op {
+    Op::decode(scene::network(), *op.slot(), op.bytes().to_vec(), None).unwrap()
+}
+
 fn give(replica: &mut Replica, frame: &[u8]) -> Vec<Output> {
     replica.receive(node(2), frame, START_MS)
 }
@@ -529,6 +534,36 @@ fn a_part_of_a_run_is_admitted_while_the_rest_waits_and_is_told_to_nobody_before
     give(&mut replica, &live(&theirs));
     assert_eq!(replica.log().vector().next(&author.chain), 3);
     assert_eq!(replica.log().head(&author.chain), Some(&late));
+}
+
+#[test]
+fn what_nothing_vouches_for_stays_short_enough_to_be_proved_later() {
+    let (mut author, first) = Author::opened(2);
+    let (_, theirs) = Author::opened(3);
+    author.hlc = Hlc(author.hlc.0 + 10);
+    let entry = Entry {
+        kind: 999,
+        version: 1,
+        bytes: vec![0; 30_000],
+    };
+    let mut ops: Vec<Op> = (0..5)
+        .map(|_| author.write(vec![], vec![entry.clone(); 2]))
+        .collect();
+    ops.push(author.write(vec![theirs.id().into()], vec![]));
+    let mut replica = replica();
+    give(&mut replica, &live(&first));
+    // The head waits for its dependency, and of the 300 KB before it only 240 fit into a run.
+    assert_eq!(admitted(&give(&mut replica, &run(&ops))).len(), 4);
+    assert_eq!(replica.waiting().0, 2);
+    assert_eq!(
+        admitted(&give(&mut replica, &live(&ops[3]))),
+        vec![unsigned(&ops[4])]
+    );
+    assert_eq!(
+        admitted(&give(&mut replica, &live(&theirs))),
+        vec![theirs, ops[5].clone()]
+    );
+    assert_eq!(replica.log().vector().next(&author.chain), 7);
 }
 
 #[test]
