@@ -15,6 +15,5 @@ pub mod clients;
 pub mod counters;
 mod io;
 
-pub use clients::{Prefix, PrefixError};
 pub use counters::Counters;
 pub use io::server::{Dns, DnsConfig, DnsServer, StartError, system_upstreams};

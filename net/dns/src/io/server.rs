@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use net::names::NameTable;
+use net::prefix::Prefix;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
@@ -18,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::answer::{self, Asked, Index, Kind, Outcome, Transport};
-use crate::clients::{self, Prefix};
+use crate::clients;
 use crate::counters::{Counters, Counts, count};
 use crate::io::forward;
 
