@@ -10,7 +10,10 @@ use tests::shell::is_root;
 const SOON: Duration = Duration::from_secs(30);
 
 /// How often a node is killed while it is written to.
-const KILLS: u64 = 8;
+const KILLS: usize = 10;
+
+/// How many write to it at once.
+const WRITERS: usize = 6;
 
 #[test]
 fn a_node_that_was_away_catches_up_and_all_hold_one_state() -> Result<()> {
@@ -50,20 +53,22 @@ fn an_acknowledged_op_survives_the_kill_of_its_node() -> Result<()> {
     }
     let mut cluster = Cluster::start(1)?;
     let mut acknowledged = Vec::new();
-    let mut seed = std::process::id() as u64;
+    let mut seed = u64::from(std::process::id());
     for round in 0..KILLS {
+        let names: Vec<String> = (0..WRITERS).map(|writer| format!("r{round}-w{writer}")).collect();
+        for name in &names {
+            cluster.form(0, &["key", "new", name])?;
+        }
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let life = Duration::from_millis(100 + (seed >> 33) % 900);
+        let life = Duration::from_millis(15 + (seed >> 33) % 150);
         let begin = Instant::now();
         let mut writers = Vec::new();
-        for writer in 0..3 {
-            let name = format!("r{round}-w{writer}");
-            cluster.form(0, &["key", "new", &name])?;
+        for name in names {
             let mut command = cluster.form_command(Some(0), &["account", "open", &name, "--key", &name]);
             command.stdout(Stdio::null()).stderr(Stdio::null());
             writers.push((name, command.spawn().context("starting form")?));
         }
-        // Exits of this test at random moments of its writes: before, in the middle, after.
+        // The node dies at a random moment of its writes: before, in the middle, after.
         std::thread::sleep(life.saturating_sub(begin.elapsed()));
         cluster.kill_daemon(0)?;
         for (name, mut writer) in writers {
@@ -82,7 +87,8 @@ fn an_acknowledged_op_survives_the_kill_of_its_node() -> Result<()> {
         let verified = cluster.form_json(0, &["ops", "verify"])?;
         ensure!(verified["faults"] == 0, "nothing half done is there: {verified}");
     }
-    eprintln!("{} of {} commands were acknowledged before the kill, none was lost", acknowledged.len(), KILLS * 3);
+    let asked = KILLS * WRITERS;
+    eprintln!("{} of {asked} commands were acknowledged before a kill, none was lost", acknowledged.len());
     ensure!(!acknowledged.is_empty(), "no command was acknowledged in time: the test shows nothing");
     Ok(())
 }

@@ -1,0 +1,366 @@
+//! The hands: they do what the core asks for and tell it what came of it. Every choice was made before; a
+//! hand can only do it or say why not.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use ledger::id::{BuildId, Digest, InstanceId, NodeId};
+use net::fronts::FrontTable;
+use net::guests::GuestTable;
+use net::names::NameTable;
+use net_gossip::Handle;
+use net_mesh::Mesh;
+use pack::image::{HealthCheck, ImageManifest, Manifest};
+use pack::io::build::{BuildError, BuildEvent, Builder};
+use pack::io::store::BlobStore;
+use reactors::action::Action;
+use reactors::node::{HostEvent, Input};
+use reactors::observed::HeldImage;
+use tokio::sync::{mpsc, watch};
+use vmm::io::machines::{Machines, Stop};
+use vmm::machine::{MachineState, MachineStatus};
+use vmm::spec::{Health, MachineId, MachineSpec, Restart, Workload};
+
+use super::core::{Core, Shell};
+use super::{blobs, logs::Logs};
+
+/// How often an entrypoint that fails is started again.
+const RESTARTS: Restart = Restart { attempts: 3, backoff_ms: 500 };
+
+/// How long a start waits for its tap.
+const TAP_LIMIT: Duration = Duration::from_secs(15);
+
+/// What comes out of the core goes to the transport and to the hands' task.
+pub struct Outlet {
+    /// The transport.
+    pub gossip: Handle,
+    /// The hands' task. What waits there is bounded by the core's pace.
+    pub actions: mpsc::UnboundedSender<Action>,
+}
+
+impl Shell for Outlet {
+    fn send(&mut self, to: NodeId, bytes: Vec<u8>) {
+        // The transport counts what it drops; synchronisation brings it again.
+        self.gossip.send(to.0, bytes);
+    }
+
+    fn disconnect(&mut self, peer: NodeId, why: &str) {
+        tracing::warn!(peer = %peer.short(), why, "a peer misbehaves and is not heard any more");
+    }
+
+    fn act(&mut self, action: Action) {
+        // The task ends only when the node does.
+        let _ = self.actions.send(action);
+    }
+}
+
+/// All hands of a node.
+pub struct Hands {
+    /// The core, to tell.
+    pub core: Core,
+    /// The transport.
+    pub gossip: Handle,
+    /// Images and contexts.
+    pub blobs: Arc<BlobStore>,
+    /// The builder, on a node that builds.
+    pub builder: Option<Arc<Builder>>,
+    /// The machines, on a node that runs them.
+    pub machines: Option<Arc<Machines>>,
+    /// Links, routes and filters, where this process may set them.
+    pub mesh: Option<Mesh>,
+    /// What the DNS answers from.
+    pub names: Arc<ArcSwap<NameTable>>,
+    /// What the front door routes by.
+    pub fronts: Arc<ArcSwap<FrontTable>>,
+    /// Where logs are.
+    pub logs: Logs,
+    /// The taps that are there.
+    pub taps: watch::Sender<BTreeSet<String>>,
+}
+
+impl Hands {
+    /// Does what comes until the core ends: each action in a task of its own, the tables in order.
+    pub async fn run(self: Arc<Self>, mut actions: mpsc::UnboundedReceiver<Action>) {
+        let (guests, tables) = watch::channel(None);
+        tokio::spawn(Arc::clone(&self).keep_guests(tables));
+        while let Some(action) = actions.recv().await {
+            match action {
+                // Only the newest table counts, and two of them must not be applied at once.
+                Action::Guests(table) => {
+                    guests.send_replace(Some(table));
+                }
+                action => {
+                    let hands = Arc::clone(&self);
+                    tokio::spawn(async move {
+                        let key = action.key();
+                        let ok = match hands.perform(action).await {
+                            Ok(()) => true,
+                            Err(error) => {
+                                tracing::warn!(?key, "{error:#}");
+                                false
+                            }
+                        };
+                        hands.tell(HostEvent::Done { key, ok }).await;
+                    });
+                }
+            }
+        }
+    }
+
+    /// Tells the core what this host holds, as found at the start.
+    pub async fn tell_all(&self) -> anyhow::Result<()> {
+        let store = Arc::clone(&self.blobs);
+        let held = tokio::task::spawn_blocking(move || {
+            let mut found = Vec::new();
+            for blob in store.list()? {
+                if let Some(manifest) = store.manifest(&blob.digest)? {
+                    found.push((blob.digest, manifest, store.path(&blob.digest)));
+                }
+            }
+            Ok::<_, pack::io::store::StoreError>(found)
+        });
+        for (digest, manifest, path) in held.await?? {
+            let digest = blobs::from_pack(digest);
+            match (manifest, path) {
+                (Manifest::Image(manifest), Some(path)) => {
+                    self.tell(HostEvent::Image { digest, image: held_image(&manifest, path) }).await;
+                }
+                _ => self.tell(HostEvent::Context { digest }).await,
+            }
+        }
+        if let Some(machines) = &self.machines {
+            for status in machines.list() {
+                self.tell_machine(status).await;
+            }
+        }
+        self.tell(HostEvent::Known).await;
+        Ok(())
+    }
+
+    /// Tells the core how a machine is.
+    pub async fn tell_machine(&self, status: MachineStatus) {
+        let spec = self.machines.as_ref().and_then(|machines| machines.spec(status.id)).map(Box::new);
+        if let MachineState::Failed { reason, exit_code } = &status.state {
+            tracing::warn!(machine = %status.id.short(12), ?exit_code, "a machine failed: {reason}");
+        }
+        let instance = InstanceId(status.id.0);
+        self.tell(HostEvent::Machine { instance, generation: status.generation, spec, state: status.state }).await;
+    }
+
+    async fn tell(&self, event: HostEvent) {
+        // The core stops only when the node does.
+        let _ = self.core.input(Input::Host(event)).await;
+    }
+
+    async fn perform(&self, action: Action) -> anyhow::Result<()> {
+        match action {
+            Action::Fetch { digest, from } => self.fetch(digest, &from).await,
+            Action::Build { build, context } => self.build(build, context).await,
+            Action::Start { spec, .. } => self.start(*spec).await,
+            Action::Stop { instance, generation, grace_ms } => {
+                let machines = self.machines()?;
+                Ok(machines.stop(MachineId(instance.0), generation, Stop::Graceful { grace_ms }).await?)
+            }
+            Action::Delete { instance, generation } => {
+                self.machines()?.delete(MachineId(instance.0), generation).await?;
+                self.tell(HostEvent::MachineGone { instance }).await;
+                Ok(())
+            }
+            Action::Forget { digest } => {
+                let store = Arc::clone(&self.blobs);
+                tokio::task::spawn_blocking(move || store.remove(&blobs::to_pack(digest))).await??;
+                self.tell(HostEvent::BlobGone { digest }).await;
+                Ok(())
+            }
+            Action::Names(table) => {
+                self.names.store(Arc::new(table));
+                Ok(())
+            }
+            Action::Fronts(table) => {
+                self.fronts.store(Arc::new(table));
+                Ok(())
+            }
+            Action::Peers(peers) => {
+                self.gossip.keep(peers.into_iter().map(|(node, addresses)| (node.0, addresses)).collect());
+                Ok(())
+            }
+            // The core appends reports itself, and guests have a task of their own.
+            Action::Report(_) | Action::Guests(_) => Ok(()),
+        }
+    }
+
+    fn machines(&self) -> anyhow::Result<&Machines> {
+        self.machines.as_deref().ok_or_else(|| anyhow::anyhow!("this node runs no machines: its role `compute` is off"))
+    }
+
+    async fn fetch(&self, digest: Digest, from: &[NodeId]) -> anyhow::Result<()> {
+        let begin = Instant::now();
+        blobs::fetch(Arc::clone(&self.blobs), &self.gossip, digest, from).await?;
+        tracing::info!(blob = %digest.short(), seconds = begin.elapsed().as_secs_f64(), "fetched");
+        self.tell_blob(digest).await
+    }
+
+    async fn tell_blob(&self, digest: Digest) -> anyhow::Result<()> {
+        let store = Arc::clone(&self.blobs);
+        let name = blobs::to_pack(digest);
+        let (manifest, path) = tokio::task::spawn_blocking(move || Ok::<_, anyhow::Error>((store.manifest(&name)?, store.path(&name)))).await??;
+        match (manifest, path) {
+            (Some(Manifest::Image(manifest)), Some(path)) => {
+                self.tell(HostEvent::Image { digest, image: held_image(&manifest, path) }).await;
+            }
+            (Some(Manifest::Blob(_)), _) => self.tell(HostEvent::Context { digest }).await,
+            _ => anyhow::bail!("the blob {digest} is gone again"),
+        }
+        Ok(())
+    }
+
+    async fn start(&self, spec: MachineSpec) -> anyhow::Result<()> {
+        let machines = self.machines()?;
+        if self.mesh.is_some() {
+            let mut taps = self.taps.subscribe();
+            let there = taps.wait_for(|taps| taps.contains(&spec.nic.tap));
+            match tokio::time::timeout(TAP_LIMIT, there).await {
+                Ok(Ok(_)) => {}
+                _ => anyhow::bail!("the tap {} of machine {:?} is not there", spec.nic.tap, spec.id),
+            }
+        }
+        Ok(machines.start(spec).await?)
+    }
+
+    /// Keeps the kernel's links, routes and filters as the newest table says, and tries again what failed.
+    async fn keep_guests(self: Arc<Self>, mut tables: watch::Receiver<Option<GuestTable>>) {
+        while tables.changed().await.is_ok() {
+            let Some(table) = tables.borrow_and_update().clone() else { continue };
+            let key = Action::Guests(GuestTable::default()).key();
+            let Some(mesh) = &self.mesh else {
+                self.tell(HostEvent::Done { key, ok: true }).await;
+                continue;
+            };
+            let ok = match mesh.apply(&table).await {
+                Ok(changes) => {
+                    if !changes.is_empty() {
+                        tracing::info!(?changes, "links, routes and filters changed");
+                    }
+                    true
+                }
+                Err(error) => {
+                    tracing::warn!("links, routes and filters: {}", chain(&error));
+                    false
+                }
+            };
+            if ok {
+                self.taps.send_replace(table.taps.iter().map(|tap| tap.tap.clone()).collect());
+            }
+            self.tell(HostEvent::Done { key, ok }).await;
+        }
+    }
+
+    async fn build(&self, build: BuildId, context: Digest) -> anyhow::Result<()> {
+        let builder = self
+            .builder
+            .clone()
+            .ok_or_else(|| anyhow::anyhow!("this node builds no images: its role `builder` is off"))?;
+        let path = self
+            .blobs
+            .path(&blobs::to_pack(context))
+            .ok_or_else(|| anyhow::anyhow!("the context {context} is not here"))?;
+        let log = self.logs.build_log(build);
+        let store = Arc::clone(&self.blobs);
+        let begin = Instant::now();
+        tracing::info!(build = %build.short(), "building");
+        let built = tokio::task::spawn_blocking(move || run_build(&builder, &store, &path, &log)).await?;
+        let took_ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let result = match built {
+            Ok((digest, bytes)) => {
+                tracing::info!(build = %build.short(), image = %digest.short(), took_ms, "built");
+                self.tell_blob(digest).await?;
+                Ok((digest, bytes))
+            }
+            Err(Unbuilt::Final(reason)) => {
+                tracing::warn!(build = %build.short(), "the build failed: {reason}");
+                Err(reason)
+            }
+            Err(Unbuilt::Here(error)) => return Err(error),
+        };
+        self.tell(HostEvent::Built { build, result, took_ms }).await;
+        Ok(())
+    }
+}
+
+/// Why a build gave no image.
+enum Unbuilt {
+    /// The same would happen on any node.
+    Final(String),
+    /// Something of this host's: it is worth another try.
+    Here(anyhow::Error),
+}
+
+/// Builds, with every line of it in the log as it comes, and keeps the image in the store.
+fn run_build(builder: &Builder, store: &BlobStore, context: &Path, log: &Path) -> Result<(Digest, u64), Unbuilt> {
+    let here = |doing: &'static str| move |error: std::io::Error| Unbuilt::Here(anyhow::Error::new(error).context(doing));
+    let mut file = File::create(log).map_err(here("making a build's log"))?;
+    let mut lost = None;
+    let mut write = |line: String| lost = writeln!(file, "{line}").err().or(lost.take());
+    let built = builder.build(context, &mut |event| match event {
+        BuildEvent::Step { number, of, text, cached } => {
+            write(format!("[{number}/{of}] {text}{}", if cached { " (cached)" } else { "" }));
+        }
+        BuildEvent::Output(line) => write(format!("  | {line}")),
+        BuildEvent::Done { ms } => write(format!("  done in {:.1} s", ms as f64 / 1000.0)),
+    });
+    match built {
+        Ok(built) => {
+            let digest = store.import_image(&built.manifest, &built.disk).map_err(|error| Unbuilt::Here(error.into()))?;
+            write(format!("image {digest}"));
+            Ok((blobs::from_pack(digest), built.manifest.pieces.total_bytes))
+        }
+        Err(error) => {
+            write(format!("failed: {}", chain(&error)));
+            // What the Formfile and its files are to blame for would fail on any node; the rest is worth
+            // another try.
+            Err(match error {
+                BuildError::Context(_)
+                | BuildError::Missing(_)
+                | BuildError::Step { .. }
+                | BuildError::Edit { .. }
+                | BuildError::Manifest(_) => Unbuilt::Final(chain(&error)),
+                other => Unbuilt::Here(other.into()),
+            })
+        }
+    }
+}
+
+/// What runs in an image, in the words of the machine.
+fn held_image(manifest: &ImageManifest, path: PathBuf) -> HeldImage {
+    let config = &manifest.config;
+    let health = match &config.health {
+        HealthCheck::None => Health::Process,
+        HealthCheck::Tcp { port } => Health::Tcp { port: *port },
+        HealthCheck::Http { path, port } => Health::Http { port: *port, path: path.clone() },
+    };
+    let workload = Workload {
+        entrypoint: config.entrypoint.clone(),
+        env: config.env.clone(),
+        workdir: config.workdir.clone(),
+        restart: RESTARTS,
+        health,
+    };
+    HeldImage { path, workload }
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}

@@ -1,0 +1,389 @@
+//! Puts the parts of a node together and runs them until it is asked to end.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use api::views::nodes::Role;
+use arc_swap::ArcSwap;
+use ledger::admit::Verify;
+use ledger::id::{NetworkId, NodeId};
+use ledger::io::store::Store;
+use ledger::report::nodes::AnnounceNode;
+use net::names::NameTable;
+use net_dns::{Dns, DnsConfig, DnsServer, Prefix};
+use net_gossip::{Event, Handle};
+use net_mesh::{Mesh, MeshConfig};
+use pack::io::build::Builder;
+use pack::io::store::BlobStore;
+use reactors::me::Me;
+use reactors::node::{Input, Node, Setup, TICK_MS};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use vmm::io::machines::{Machines, MachinesConfig};
+
+use super::config::NodeConfig;
+use super::core::{self, Core, now_ms};
+use super::door::{NodeDoor, Own, upload_turns};
+use super::folder::NodeFolder;
+use super::hands::{Hands, Outlet};
+use super::logs::Logs;
+use super::{blobs, host, logs};
+
+/// Builds that run here at once.
+const BUILDS_MAX: usize = 1;
+
+/// How often a node that has no peer tries those that its invitation names.
+const DIAL_EVERY: Duration = Duration::from_secs(2);
+
+/// How long requests under way may take when the node ends.
+const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+
+/// Runs a node until SIGTERM or Ctrl-C.
+pub async fn run(folder: NodeFolder, config: NodeConfig) -> Result<()> {
+    let started = Instant::now();
+    let secret = folder.key()?;
+    let id = secret.node_id();
+    let invitation = folder.invitation()?;
+    let genesis = invitation.invitation.genesis.clone();
+    let network = genesis.network();
+    let (mut roles, mut role_list) = host::roles(&config.roles)?;
+    let capacity = host::capacity(&config, &folder.join("."))?;
+    let mut lacks = Vec::new();
+    if roles.builder
+        && let Err(error) = Builder::check_host()
+    {
+        // Others must not wait for builds that this host cannot do.
+        roles.builder = false;
+        role_list.retain(|role| *role != Role::Builder);
+        lacks.push(format!("it builds no images: {error}"));
+        tracing::warn!("no images are built here: {error}");
+    }
+
+    let ledger_folder = folder.join("ledger");
+    let (store, loaded) = tokio::task::spawn_blocking(move || {
+        let store = Store::open(&ledger_folder).context("opening the ledger")?;
+        let loaded = store.load(network).context("reading the ledger")?;
+        Ok::<_, anyhow::Error>((store, loaded))
+    })
+    .await??;
+    tracing::info!(node = %id, network = %genesis.name, ops = loaded.ops.len(), "the ledger is open");
+
+    let transport = net_gossip::Config::new(folder.seed()?, network.0, config.listen.clone());
+    let (gossip, events) = net_gossip::start(transport).await.context("starting the transport between nodes")?;
+    let blobs = {
+        let path = folder.join("blobs");
+        Arc::new(tokio::task::spawn_blocking(move || BlobStore::open(path)).await?.context("opening the store of blobs")?)
+    };
+    let builder = if roles.builder {
+        let path = config.cache.join("builder");
+        let opened = tokio::task::spawn_blocking(move || Builder::open(&path)).await?;
+        Some(Arc::new(opened.context("opening the builder")?))
+    } else {
+        None
+    };
+    let (machines, machine_events) = if roles.compute {
+        let (machines, events) = open_machines(&folder, &config).await?;
+        (Some(Arc::new(machines)), Some(events))
+    } else {
+        (None, None)
+    };
+    let mesh = if roles.compute || config.interface.is_some() {
+        match Mesh::open(MeshConfig::default()).await {
+            Ok(mesh) => Some(mesh),
+            Err(error) => {
+                let why = format!("links and routes for guests cannot be set here: {error}");
+                tracing::warn!("{why}");
+                lacks.push(why);
+                None
+            }
+        }
+    } else {
+        None
+    };
+
+    let announce = AnnounceNode {
+        name: config.name.clone(),
+        roles,
+        addresses: announced(&config, &gossip),
+        ipv4: host::public_ipv4(&config),
+        capacity,
+    };
+    let mut random = [0; 40];
+    getrandom::fill(&mut random).context("asking the system for random bytes")?;
+    let (incarnation, seed) = random.split_at(8);
+    let setup = Setup {
+        replica: ledger::replica::Setup {
+            genesis,
+            invitation: invitation.clone(),
+            secret,
+            incarnation: u64::from_le_bytes(incarnation.try_into().expect("split at 8")),
+            seed: seed.try_into().expect("32 of 40 remain"),
+            verify: Verify::Real,
+        },
+        stored: loaded.ops,
+        journal_next: store.next_offset(),
+        me: Me {
+            node: id,
+            roles,
+            interface: config.interface.clone(),
+            resolvers: guest_resolvers(&config),
+            capacity,
+            builds_max: BUILDS_MAX,
+        },
+        announce,
+    };
+    let (node, first) = tokio::task::spawn_blocking(move || Node::open(setup, now_ms())).await??;
+    let (actions, todo) = mpsc::unbounded_channel();
+    let outlet = Outlet { gossip: gossip.clone(), actions };
+    let (core, thread) = core::start(store, node, first, Box::new(outlet))?;
+
+    let builds = folder.join("builds");
+    let uploads = folder.join("uploads");
+    for path in [&builds, &uploads] {
+        std::fs::create_dir_all(path).with_context(|| format!("making {}", path.display()))?;
+    }
+    let logs = Logs { node: id, core: core.clone(), gossip: gossip.clone(), machines: machines.clone(), builds };
+    let names = Arc::new(ArcSwap::from_pointee(net::names::NameTable::default()));
+    let fronts = Arc::new(ArcSwap::from_pointee(net::fronts::FrontTable::default()));
+    let (taps, _) = watch::channel(BTreeSet::new());
+    let hands = Arc::new(Hands {
+        core: core.clone(),
+        gossip: gossip.clone(),
+        blobs: Arc::clone(&blobs),
+        builder,
+        machines: machines.clone(),
+        mesh,
+        names: Arc::clone(&names),
+        fronts: Arc::clone(&fronts),
+        logs: logs.clone(),
+        taps,
+    });
+    tokio::spawn(Arc::clone(&hands).run(todo));
+    hands.tell_all().await.context("looking at what this host holds")?;
+    if let Some(mut events) = machine_events {
+        let hands = Arc::clone(&hands);
+        tokio::spawn(async move {
+            while let Some(status) = events.recv().await {
+                hands.tell_machine(status).await;
+            }
+        });
+    }
+    tokio::spawn(hear(events, core.clone(), Arc::clone(&blobs), logs.clone()));
+    tokio::spawn(tick(core.clone()));
+    tokio::spawn(find_peers(gossip.clone(), invitation.invitation.peers.clone(), id));
+
+    let mut listens = BTreeMap::new();
+    listens.insert("gossip".to_owned(), gossip.listen_addresses());
+    let own_addresses = host::public_ipv4(&config).into_iter().map(IpAddr::V4).collect();
+    let dns = serve_dns(&config, roles.edge, network, own_addresses, &names).await?;
+    let _ = &fronts;
+    if roles.edge {
+        listens.insert("dns".to_owned(), config.dns.iter().map(ToString::to_string).collect());
+        listens.insert("proxy".to_owned(), config.proxy.iter().map(ToString::to_string).collect());
+    }
+    let api = if roles.gateway {
+        listens.insert("api".to_owned(), vec![config.api.to_string()]);
+        let listener = tokio::net::TcpListener::bind(config.api)
+            .await
+            .with_context(|| format!("listening at {} for the API", config.api))?;
+        let own = Own { id, name: config.name.clone(), roles: role_list, started, listens, lacks };
+        let door = Arc::new(NodeDoor {
+            core: core.clone(),
+            gossip: gossip.clone(),
+            logs,
+            blobs,
+            machines: machines.clone(),
+            names,
+            own,
+            uploads,
+            upload_turns: upload_turns(),
+            live: Mutex::new(None),
+        });
+        Some(api::serve(listener, door))
+    } else {
+        None
+    };
+    if let Some(machines) = machines {
+        // The first machine should not have to wait for the kernel to be unpacked.
+        tokio::spawn(async move {
+            match machines.prepare().await {
+                Ok(kernel) => tracing::info!(kernel, "the kernel for guests is ready"),
+                Err(error) => tracing::warn!("no kernel for guests yet: {error}"),
+            }
+        });
+    }
+    tracing::info!(name = %config.name, api = %config.api, "the node runs");
+
+    wait_for_the_end(thread).await?;
+    if let Some(api) = api {
+        let _ = tokio::time::timeout(DRAIN_LIMIT, api.stop()).await;
+    }
+    if let Some(dns) = dns {
+        let _ = tokio::time::timeout(DRAIN_LIMIT, dns.shutdown()).await;
+    }
+    core.stop().await;
+    gossip.shutdown().await;
+    // Machines go on: the next start finds them.
+    tracing::info!("the node ends");
+    Ok(())
+}
+
+/// Waits for SIGTERM or Ctrl-C, or for the core's thread to die of a fault.
+async fn wait_for_the_end(thread: std::thread::JoinHandle<Result<()>>) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening for Ctrl-C")?;
+    let mut look = tokio::time::interval(Duration::from_millis(500));
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = look.tick() => {
+                if thread.is_finished() {
+                    return match thread.join() {
+                        Ok(ended) => ended.context("the node's core stopped"),
+                        Err(_) => anyhow::bail!("the node's core died: see the log above"),
+                    };
+                }
+            }
+        }
+    }
+}
+
+async fn open_machines(
+    folder: &NodeFolder,
+    config: &NodeConfig,
+) -> Result<(Machines, mpsc::Receiver<vmm::machine::MachineStatus>)> {
+    let settings = MachinesConfig {
+        dir: folder.join("machines"),
+        cache_dir: config.cache.join("kernel"),
+        form_machine: program("FORM_MACHINE", "form-machine")?,
+        form_init: program("FORM_INIT", "guest/form-init")?,
+    };
+    Machines::open(settings).await.context("opening the machines of this host")
+}
+
+/// A program that comes with this one: beside it, or where a variable says.
+fn program(variable: &str, name: &str) -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os(variable) {
+        return Ok(PathBuf::from(path));
+    }
+    let own = std::env::current_exe().context("finding this program's own path")?;
+    let path = own.parent().map(|folder| folder.join(name)).filter(|path| path.exists());
+    path.with_context(|| format!("{name} is not beside {}: build it, or set {variable}", own.display()))
+}
+
+/// Name servers for guests: this node's own DNS, which forwards the rest; else those behind it.
+fn guest_resolvers(config: &NodeConfig) -> Vec<IpAddr> {
+    let own: Vec<_> = config.dns.iter().filter(|at| at.port() == 53 && !at.ip().is_unspecified() && !at.ip().is_loopback()).map(SocketAddr::ip).collect();
+    if own.is_empty() { host::upstreams(config) } else { own }
+}
+
+/// Multiaddresses to announce: as told, else what the transport listens at, without loopback.
+fn announced(config: &NodeConfig, gossip: &Handle) -> Vec<String> {
+    if !config.announce.is_empty() {
+        return config.announce.clone();
+    }
+    let mut addresses: Vec<String> = gossip
+        .listen_addresses()
+        .into_iter()
+        .filter(|address| !address.starts_with("/ip4/127.") && !address.starts_with("/ip6/::1/"))
+        .collect();
+    addresses.truncate(ledger::report::nodes::ADDRESSES_MAX);
+    addresses
+}
+
+async fn tick(core: Core) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(TICK_MS));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if core.input(Input::Tick).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Passes on what comes from other nodes; requests are answered in tasks of their own.
+async fn hear(mut events: mpsc::Receiver<Event>, core: Core, store: Arc<BlobStore>, logs: Logs) {
+    while let Some(event) = events.recv().await {
+        let input = match event {
+            Event::PeerUp { node, address } => {
+                tracing::info!(peer = %NodeId(node).short(), address, "a peer is up");
+                Input::PeerUp(NodeId(node))
+            }
+            Event::PeerDown { node } => {
+                tracing::info!(peer = %NodeId(node).short(), "a peer is down");
+                Input::PeerDown(NodeId(node))
+            }
+            Event::Frame { node, bytes } => Input::Frame { from: NodeId(node), bytes },
+            Event::Request { node, service, bytes, reply } => {
+                let (core, store, logs) = (core.clone(), Arc::clone(&store), logs.clone());
+                tokio::spawn(async move {
+                    // Whoever asks must be in the network: what is served here is for members only.
+                    let answer = if !core.snapshot().cloud.nodes.contains_key(&NodeId(node)) {
+                        Err("this node does not know the asker as a member".to_owned())
+                    } else {
+                        match service.as_str() {
+                            blobs::SERVICE => blobs::serve(store, bytes).await,
+                            logs::SERVICE => logs.serve(bytes).await,
+                            other => Err(format!("there is no service `{other}`")),
+                        }
+                    };
+                    let _ = reply.send(answer);
+                });
+                continue;
+            }
+        };
+        if core.input(input).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Until the log names peers: those that the invitation names, again and again while there is none.
+async fn find_peers(gossip: Handle, peers: Vec<String>, own: NodeId) {
+    let mut pause = tokio::time::interval(DIAL_EVERY);
+    pause.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        pause.tick().await;
+        if !gossip.peers().is_empty() {
+            continue;
+        }
+        for peer in &peers {
+            match gossip.dial(peer).await {
+                Ok(node) if node == own.0 => {}
+                Ok(_) => break,
+                Err(error) => tracing::debug!(peer, "{error}"),
+            }
+        }
+    }
+}
+
+/// Starts the DNS where this node is an edge and told to listen.
+async fn serve_dns(
+    config: &NodeConfig,
+    edge: bool,
+    network: NetworkId,
+    own: Vec<IpAddr>,
+    names: &Arc<ArcSwap<NameTable>>,
+) -> Result<Option<DnsServer>> {
+    if !edge || config.dns.is_empty() {
+        return Ok(None);
+    }
+    let guests = [
+        (IpAddr::V4(Ipv4Addr::new(100, 64, 0, 0)), 10),
+        (IpAddr::V6(net::address::network_prefix(&network.0)), 48),
+    ];
+    let settings = DnsConfig {
+        listen: config.dns.clone(),
+        upstreams: host::upstreams(config).into_iter().map(|server| SocketAddr::new(server, 53)).collect(),
+        forward_for: guests.into_iter().map(|(at, bits)| Prefix::new(at, bits)).collect::<Result<_, _>>()?,
+        own,
+    };
+    Ok(Some(Dns::start(settings, Arc::clone(names)).await.context("starting the DNS")?))
+}
+
