@@ -210,3 +210,31 @@ fn a_context_goes_a_while_after_its_builds_have_ended() {
     world.pass(1_000);
     assert_eq!(world.shown(0), ["forget context b"], "and no other");
 }
+
+#[test]
+fn a_build_that_runs_here_is_not_begun_again_though_there_is_room_for_another() {
+    let mut world = World::new(1);
+    world.nodes[0].me.builds_max = 2;
+    let first = world.ask_build("aa");
+    world.ask_build("bb");
+    world.ask_build("cc");
+    assert_eq!(world.shown(0), ["build aa", "build bb"]);
+    world.nodes[0].observed.building.insert(first, ());
+    assert_eq!(world.shown(0), ["build bb"]);
+}
+
+#[test]
+fn a_node_does_not_ask_itself() {
+    let mut world = World::new(2);
+    let instance = world.placed("a", 0);
+    let build = world.cloud().instances[&instance].request.build;
+    world.nodes[0].observed.images.clear();
+    assert_eq!(
+        world.shown(0),
+        Vec::<String>::new(),
+        "it built the image and lost it; nobody else has it"
+    );
+    world.hold(1, image_of(build));
+    world.hear();
+    assert_eq!(world.shown(0), ["fetch image a from n1"]);
+}

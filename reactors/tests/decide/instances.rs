@@ -354,3 +354,14 @@ fn a_machine_that_was_asked_to_stop_and_is_wanted_again_starts_although_its_end_
     assert_eq!(machine.ending, Ending::Asked);
     assert_eq!(world.shown(0), ["start a g1 s2"]);
 }
+
+#[test]
+fn a_machine_that_could_not_boot_unwatched_is_told_failed() {
+    let mut world = World::new(1);
+    let instance = world.placed("a", 0);
+    let actions = world.decide(0);
+    world.perform(0, actions);
+    world.machine(0, instance, failed("no kernel", None));
+    restart(&mut world, 0);
+    assert_eq!(world.settle(), ["n0: tell a g1 s1 failed, no kernel"]);
+}

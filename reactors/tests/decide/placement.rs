@@ -440,3 +440,71 @@ fn a_placement_on_a_stale_predecessor_is_void() {
     let op = world.report(0, stale);
     assert_eq!(world.outcome(op), Outcome::Void(Void::StalePlacement));
 }
+
+#[test]
+fn a_node_knows_that_it_lives_before_it_has_told_anyone() {
+    let mut world = World::new(1);
+    let build = world.built("hello", 0);
+    world.launch("a", None, build);
+    world.nodes[0].observed.presences.clear();
+    assert_eq!(placing(&world), ["n0: place a g1 on n0"]);
+}
+
+#[test]
+fn the_spread_of_an_agent_goes_before_free_memory() {
+    let mut world = World::empty();
+    for memory_mib in [16_000, 2_000] {
+        world.join(
+            ALL,
+            Capacity {
+                memory_mib,
+                ..CAPACITY
+            },
+        );
+    }
+    world.command(ledger::command::accounts::OpenAccount { name: "ann".into() }.into());
+    world.pass(60_000);
+    let build = world.built("hello", 0);
+    let agent = world.agent("hello", build);
+    let first = world.launch("a", Some(agent), build);
+    world.settle();
+    let second = world.launch("b", Some(agent), build);
+    world.settle();
+    assert_eq!((world.holder(first), world.holder(second)), (Some(0), Some(1)));
+}
+
+#[test]
+fn nothing_is_placed_on_a_silent_node() {
+    let mut world = World::empty();
+    for memory_mib in [2_000, 16_000] {
+        world.join(
+            ALL,
+            Capacity {
+                memory_mib,
+                ..CAPACITY
+            },
+        );
+    }
+    world.command(ledger::command::accounts::OpenAccount { name: "ann".into() }.into());
+    world.pass(60_000);
+    let build = world.built("hello", 0);
+    world.nodes[1].up = false;
+    world.pass(PRESENCE_TTL_MS + 1);
+    let instance = world.launch("a", None, build);
+    world.settle();
+    assert_eq!(world.holder(instance), Some(0));
+    world.launch_shaped(
+        "big",
+        None,
+        build,
+        Shape {
+            memory_mib: 9000,
+            ..SHAPE
+        },
+    );
+    assert!(
+        placing(&world)[0].ends_with("n1: is silent"),
+        "{:?}",
+        placing(&world)
+    );
+}
