@@ -160,6 +160,11 @@ impl<'a> Alone<'a> {
     /// Waits for the right; then clears what a killed builder left: its mounts went with its thread.
     fn in_cache(lock: &'a File, cache: &Path) -> io::Result<Self> {
         flock(lock, FlockOperation::LockExclusive)?;
+        Self::clear(lock, cache)
+    }
+
+    /// With the lock already held.
+    fn clear(lock: &'a File, cache: &Path) -> io::Result<Self> {
         let alone = Self(lock);
         let tmp = cache.join("tmp");
         if tmp.exists() {
@@ -184,6 +189,10 @@ impl Builder {
         fs::create_dir_all(&cache)?;
         let cache = cache.canonicalize()?;
         let lock = File::create(cache.join("lock"))?;
+        // Nobody builds: then what lies in the way was left by a killed builder.
+        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            drop(Alone::clear(&lock, &cache)?);
+        }
         for name in ["tmp", "bases", "layers", "builds", "logs", "apt/lists/partial", "apt/archives/partial"] {
             fs::create_dir_all(cache.join(name))?;
         }

@@ -1,9 +1,10 @@
 //! One program, alone: in its own mount, pid, ipc and uts namespaces, inside a tree that is its whole world.
 //!
 //! ```text
-//! builder's thread ──fork──▶ warden: unshares, forks, waits ──fork──▶ pid 1: pivots, drops, execs the program
-//!       dies          ═════▶  dies                           ═════▶  dies, and with it all that it started
+//! builder's thread ─fork─▶ warden: unshares ─fork─▶ pid 1: pivots, drops ─fork─▶ pid 2: execs the program
+//!       dies         ════▶  dies             ════▶  dies, and with it all that the program started
 //! ```
+//! pid 1 stays ours, because the kernel spares a pid 1 the signals that end any other program.
 //! What it may: the network (RUN and INSTALL fetch things), its tree, a few capabilities that dpkg needs. What it
 //! may not: see a file or process of the host, make device nodes, mount, change kernel settings, run for ever.
 //! The mount namespace of the builder's thread is private too (`layers.rs`), so nothing is ever left mounted.
@@ -15,7 +16,7 @@ use rustix::mount::{
     mount_remount, move_mount, open_tree, unmount,
 };
 use rustix::process::{Signal, chdir, pivot_root, set_parent_process_death_signal, setsid};
-use rustix::thread::{UnshareFlags, set_no_new_privs};
+use rustix::thread::{CapabilitySet, CapabilitySets, UnshareFlags, set_capabilities, set_no_new_privs};
 use std::ffi::{CStr, CString};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
@@ -198,7 +199,8 @@ fn enter(inside: Option<&Inside>) -> io::Result<()> {
     rustix::system::sethostname(b"build")?;
     limit()?;
     said(c"the working directory", chdir(inside.workdir.as_c_str()))?;
-    drop_privileges()
+    said(c"capabilities", drop_privileges())?;
+    fork_under_warden()
 }
 
 fn unshare(flags: UnshareFlags) -> rustix::io::Result<()> {
@@ -209,7 +211,8 @@ fn unshare(flags: UnshareFlags) -> rustix::io::Result<()> {
     }
 }
 
-/// Forks. The parent waits for the child and ends with its status; only the child returns.
+/// Forks. The parent waits for the child, buries any orphan, and ends with the child's status; only the child
+/// returns.
 fn fork_under_warden() -> io::Result<()> {
     // SAFETY: the process has one thread, being itself fresh from a fork; the parent's branch makes system calls
     // only and never returns.
@@ -221,9 +224,15 @@ fn fork_under_warden() -> io::Result<()> {
             child => {
                 // The builder waits for the end of a pipe that this process inherited: let go of all but stdio.
                 libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0);
+                // Nor may the program look into this process, which has not gone through an exec.
+                libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0);
                 let mut status = 0;
-                while libc::waitpid(child, &raw mut status, 0) == -1 {
-                    if *libc::__errno_location() != libc::EINTR {
+                loop {
+                    let ended = libc::waitpid(-1, &raw mut status, 0);
+                    if ended == child {
+                        break;
+                    }
+                    if ended == -1 && *libc::__errno_location() != libc::EINTR {
                         libc::_exit(125);
                     }
                 }
@@ -236,7 +245,7 @@ fn fork_under_warden() -> io::Result<()> {
 }
 
 /// Says on the step's own output what could not be set up; an error number alone would not tell.
-fn said<T>(what: &CStr, result: rustix::io::Result<T>) -> io::Result<T> {
+fn said<T, E: Into<io::Error>>(what: &CStr, result: Result<T, E>) -> io::Result<T> {
     result.map_err(|error| {
         for part in [b"sandbox: cannot set up ".as_slice(), what.to_bytes(), b"\n"] {
             // SAFETY: the bytes live longer than the call; Rust's own stderr has a lock that a fork may leave shut.
@@ -353,6 +362,45 @@ fn drop_privileges() -> io::Result<()> {
             }
         }
     }
+    // And pid 1, which execs nothing, lets go of them now.
+    let kept = KEPT_CAPABILITIES.iter().fold(0, |all, number| all | 1 << number);
+    let kept = CapabilitySet::from_bits_retain(kept);
+    let inheritable = CapabilitySet::empty();
+    set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable })?;
     set_no_new_privs(true)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn on_host(script: &str, ms_max: u64) -> (Result<(), RunError>, Vec<String>) {
+        let mut watch = |_| {};
+        let mut log = StepLog::new(tempfile::tempfile().expect("a file"), &mut watch);
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script]);
+        let result = run(command, &World::Host, ms_max, &mut log);
+        (result, log.tail())
+    }
+
+    #[test]
+    fn a_program_that_takes_too_long_is_killed_with_its_children() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("NOT RUN: a_program_that_takes_too_long_is_killed_with_its_children: it needs root");
+            return;
+        }
+        let started = Instant::now();
+        // The child holds the output open: only its death ends the reading.
+        let (result, tail) = on_host("sleep 1000 & echo begun; sleep 1000", 1000);
+        assert!(matches!(result, Err(RunError::TimedOut(1))), "{result:?}");
+        assert_eq!(tail, ["begun"]);
+        assert!(started.elapsed() < Duration::from_secs(20));
+        let (result, tail) = on_host("sleep 1000 & echo $$; exit 3", 60_000);
+        assert!(matches!(&result, Err(RunError::Status(status)) if status == "exit code 3"), "{result:?}");
+        assert_eq!(tail, ["1"], "it cannot see the host's processes");
+        assert!(started.elapsed() < Duration::from_secs(20), "what it left behind is dead");
+        let (result, _) = on_host("exec /no/such/program", 1000);
+        assert!(result.is_err());
+    }
 }
