@@ -53,11 +53,15 @@ pub enum AccountError {
 }
 
 fn fields<'a>(text: &'a str, name: &str) -> Option<Vec<&'a str>> {
-    text.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| fields.first() == Some(&name))
+    text.lines()
+        .map(|line| line.split(':').collect::<Vec<_>>())
+        .find(|fields| fields.first() == Some(&name))
 }
 
 fn numbers(text: &str, at: usize) -> Vec<u32> {
-    text.lines().filter_map(|line| line.split(':').nth(at)?.parse().ok()).collect()
+    text.lines()
+        .filter_map(|line| line.split(':').nth(at)?.parse().ok())
+        .collect()
 }
 
 /// Puts `line` in place of the line of `name`, or at the end.
@@ -87,20 +91,32 @@ impl AccountFiles {
     /// The number, group and home of an account that is there.
     pub fn find(&self, name: &str) -> Option<Placed> {
         let fields = fields(&self.passwd, name)?;
-        let [_, _, uid, gid, _, home, ..] = fields.as_slice() else { return None };
-        Some(Placed { uid: uid.parse().ok()?, gid: gid.parse().ok()?, home: (*home).into(), new: false })
+        let [_, _, uid, gid, _, home, ..] = fields.as_slice() else {
+            return None;
+        };
+        Some(Placed {
+            uid: uid.parse().ok()?,
+            gid: gid.parse().ok()?,
+            home: (*home).into(),
+            new: false,
+        })
     }
 
     /// Makes the account, or changes the one of that name.
     pub fn apply(&mut self, account: &Account) -> Result<Placed, AccountError> {
         let name = account.username.as_str();
         let placed = if fields(&self.passwd, name).is_some() {
-            self.find(name).ok_or_else(|| AccountError::Unreadable(name.into()))?
+            self.find(name)
+                .ok_or_else(|| AccountError::Unreadable(name.into()))?
         } else {
             self.place(name)?
         };
         let Placed { uid, gid, home, .. } = &placed;
-        put(&mut self.passwd, name, &format!("{name}:x:{uid}:{gid}:{name}:{home}:{}", account.shell));
+        put(
+            &mut self.passwd,
+            name,
+            &format!("{name}:x:{uid}:{gid}:{name}:{home}:{}", account.shell),
+        );
         self.set_password(account)?;
         let sudo = account.sudo.then_some("sudo");
         for group in account.groups.iter().map(String::as_str).chain(sudo) {
@@ -117,13 +133,24 @@ impl AccountFiles {
         // A group of that name may have come with a package.
         let known = fields(&self.group, name).and_then(|group| group.get(2)?.parse().ok());
         let free = |n: &u32| !uids.contains(n) && (known.is_some() || !gids.contains(n));
-        let uid = (UID_FIRST..=UID_LAST).find(free).ok_or_else(|| AccountError::Full(name.into()))?;
+        let uid = (UID_FIRST..=UID_LAST)
+            .find(free)
+            .ok_or_else(|| AccountError::Full(name.into()))?;
         let gid = known.unwrap_or(uid);
         if known.is_none() {
             put(&mut self.group, name, &format!("{name}:x:{gid}:"));
         }
-        let home = if name == "root" { "/root".into() } else { format!("/home/{name}") };
-        Ok(Placed { uid, gid, home, new: true })
+        let home = if name == "root" {
+            "/root".into()
+        } else {
+            format!("/home/{name}")
+        };
+        Ok(Placed {
+            uid,
+            gid,
+            home,
+            new: true,
+        })
     }
 
     fn set_password(&mut self, account: &Account) -> Result<(), AccountError> {
@@ -140,16 +167,28 @@ impl AccountFiles {
             (hash, false) => hash.to_string(),
         };
         // Day 0 asks for a new password at the first login.
-        let day = if account.chpasswd_expire && !hash.is_empty() { 0 } else { DAY };
-        put(&mut self.shadow, name, &format!("{name}:{field}:{day}:0:99999:7:::"));
+        let day = if account.chpasswd_expire && !hash.is_empty() {
+            0
+        } else {
+            DAY
+        };
+        put(
+            &mut self.shadow,
+            name,
+            &format!("{name}:{field}:{day}:0:99999:7:::"),
+        );
         Ok(())
     }
 
     fn join_group(&mut self, group: &str, name: &str) -> Result<(), AccountError> {
         let line = match fields(&self.group, group) {
             Some(fields) => {
-                let mut members: Vec<&str> =
-                    fields.get(3).unwrap_or(&"").split(',').filter(|member| !member.is_empty()).collect();
+                let mut members: Vec<&str> = fields
+                    .get(3)
+                    .unwrap_or(&"")
+                    .split(',')
+                    .filter(|member| !member.is_empty())
+                    .collect();
                 if !members.contains(&name) {
                     members.push(name);
                 }
@@ -205,11 +244,26 @@ mod tests {
         let mut files = files();
         let account = account("username:anna passwd:secret sudo:yes groups:docker,staff shell:/bin/sh");
         let placed = files.apply(&account).expect("there is room");
-        assert_eq!(placed, Placed { uid: 1001, gid: 1001, home: "/home/anna".into(), new: true });
-        assert!(files.passwd.ends_with("anna:x:1001:1001:anna:/home/anna:/bin/sh\n"));
+        assert_eq!(
+            placed,
+            Placed {
+                uid: 1001,
+                gid: 1001,
+                home: "/home/anna".into(),
+                new: true
+            }
+        );
+        assert!(
+            files
+                .passwd
+                .ends_with("anna:x:1001:1001:anna:/home/anna:/bin/sh\n")
+        );
         assert!(files.shadow.contains("root:*:20089:"), "{}", files.shadow);
         assert!(files.shadow.contains("anna:$6$rounds=4096$"));
-        assert!(files.shadow.contains(":0:0:99999:7:::"), "the password must be changed at first");
+        assert!(
+            files.shadow.contains(":0:0:99999:7:::"),
+            "the password must be changed at first"
+        );
         assert_eq!(
             files.group,
             "root:x:0:\nsudo:x:27:anna\ndocker:x:999:anna\nanna:x:1001:\nstaff:x:998:anna\n"
@@ -222,16 +276,23 @@ mod tests {
     #[test]
     fn no_password_opens_nothing() {
         let mut files = files();
-        files.apply(&account("username:bo disable_root:no")).expect("there is room");
+        files
+            .apply(&account("username:bo disable_root:no"))
+            .expect("there is room");
         assert!(files.shadow.contains("bo:!:20089:0:"), "{}", files.shadow);
         assert!(files.shadow.contains("root:$6$x:20000:"));
-        files.apply(&account("username:cy passwd:a lock_passwd:on")).expect("there is room");
+        files
+            .apply(&account("username:cy passwd:a lock_passwd:on"))
+            .expect("there is room");
         assert!(files.shadow.contains("cy:!$6$"));
     }
 
     #[test]
     fn the_day_of_the_build_leaves_no_trace() {
-        let mut files = AccountFiles { shadow: "a:*:30000:0:\nb:!:0:0:\nc:*:19000:0:\n".into(), ..files() };
+        let mut files = AccountFiles {
+            shadow: "a:*:30000:0:\nb:!:0:0:\nc:*:19000:0:\n".into(),
+            ..files()
+        };
         files.settle_days();
         assert_eq!(files.shadow, "a:*:20089:0:\nb:!:0:0:\nc:*:19000:0:\n");
     }

@@ -39,14 +39,23 @@ pub fn list_lines(text: &str) -> Vec<String> {
         let trusted_key = !options.contains("signed-by") || options.contains(KEYRING);
         suite.is_some_and(|suite| SUITES.contains(&suite)) && words.any(|word| word == "main") && trusted_key
     };
-    text.lines().filter(usable).map(|line| line.trim().to_string()).collect()
+    text.lines()
+        .filter(usable)
+        .map(|line| line.trim().to_string())
+        .collect()
 }
 
 /// The Debian stanzas of a deb822 file (`.sources`), with the suites of other releases left out.
 pub fn stanzas(text: &str) -> Vec<String> {
     let mut kept = Vec::new();
-    let lines: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with('#')).collect();
-    for stanza in lines.split(|line| line.trim().is_empty()).filter(|stanza| !stanza.is_empty()) {
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with('#'))
+        .collect();
+    for stanza in lines
+        .split(|line| line.trim().is_empty())
+        .filter(|stanza| !stanza.is_empty())
+    {
         let field = |name: &str| {
             stanza.iter().find_map(|line| {
                 let (key, value) = line.split_once(':')?;
@@ -63,7 +72,8 @@ pub fn stanzas(text: &str) -> Vec<String> {
             .collect();
         let enabled = !field("Enabled").is_some_and(|value| value.eq_ignore_ascii_case("no"));
         let trusted_key = field("Signed-By").is_none_or(|key| key.contains(KEYRING));
-        if !enabled || !trusted_key || suites.is_empty() || !has("Types", "deb") || !has("Components", "main") {
+        if !enabled || !trusted_key || suites.is_empty() || !has("Types", "deb") || !has("Components", "main")
+        {
             continue;
         }
         let lines = stanza.iter().map(|line| match line.split_once(':') {
@@ -81,7 +91,8 @@ pub fn settings(dump: &str) -> Vec<String> {
     let passes = |line: &&str| {
         line.split_once('=').is_some_and(|(name, value)| {
             let known = SETTINGS.iter().any(|setting| {
-                name.strip_prefix(setting).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+                name.strip_prefix(setting)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
             });
             known && !value.is_empty() && !value.contains(['"', '\\'])
         })
@@ -115,8 +126,10 @@ mod tests {
             Enabled: no\nTypes: deb\nURIs: http://mirror.example/debian\nSuites: bookworm\nComponents: main\n";
         assert_eq!(
             stanzas(sources),
-            ["Types: deb\nURIs: http://mirror.example/debian\nSuites: bookworm\nComponents: main\n\
-              Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg"]
+            [
+                "Types: deb\nURIs: http://mirror.example/debian\nSuites: bookworm\nComponents: main\n\
+              Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg"
+            ]
         );
     }
 

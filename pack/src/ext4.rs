@@ -42,11 +42,15 @@ pub struct Layout {
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> u16 {
-    bytes.get(at..at + 2).map_or(0, |b| u16::from_le_bytes([b[0], b[1]]))
+    bytes
+        .get(at..at + 2)
+        .map_or(0, |b| u16::from_le_bytes([b[0], b[1]]))
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    bytes.get(at..at + 4).map_or(0, |b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+    bytes
+        .get(at..at + 4)
+        .map_or(0, |b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
 }
 
 impl Layout {
@@ -70,7 +74,12 @@ impl Layout {
             return Err(LayoutError::Features);
         }
         let groups = blocks.saturating_sub(first_block).div_ceil(blocks_per_group);
-        Ok(Layout { block_bytes: 1024 << log_block_bytes, inodes_per_group, groups, first_block })
+        Ok(Layout {
+            block_bytes: 1024 << log_block_bytes,
+            inodes_per_group,
+            groups,
+            first_block,
+        })
     }
 
     /// Where the group descriptors lie.
@@ -103,7 +112,14 @@ pub fn settle_times(table: &mut [u8], made_from: u32) {
         let own = u32_at(inode, 16) >= made_from;
         let extra_end = 128 + usize::from(u16_at(inode, 128));
         // atime, ctime, and their nanoseconds and 2446-bits; crtime; mtime.
-        let mut fields = vec![(8, EPOCH), (12, EPOCH), (132, 0), (140, 0), (144, EPOCH), (148, 0)];
+        let mut fields = vec![
+            (8, EPOCH),
+            (12, EPOCH),
+            (132, 0),
+            (140, 0),
+            (144, EPOCH),
+            (148, 0),
+        ];
         if own {
             fields.extend([(16, EPOCH), (136, 0)]);
         }
@@ -133,9 +149,15 @@ mod tests {
             set(&mut table, inode, 136, &7_u32.to_le_bytes());
         }
         settle_times(&mut table, 500);
-        assert_eq!((u32_at(&table, 16), u32_at(&table, 136), u32_at(&table, 12)), (100, 7, EPOCH));
+        assert_eq!(
+            (u32_at(&table, 16), u32_at(&table, 136), u32_at(&table, 12)),
+            (100, 7, EPOCH)
+        );
         assert_eq!((u32_at(&table, 512 + 16), u32_at(&table, 512 + 136)), (EPOCH, 0));
-        assert!(table[256..512].iter().all(|byte| *byte == 0), "a free inode stays free");
+        assert!(
+            table[256..512].iter().all(|byte| *byte == 0),
+            "a free inode stays free"
+        );
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod complaint;
 mod directives;
 mod parse;
 mod shape;
+mod steps;
 mod text;
 
 pub use account::{Account, Password};
@@ -81,10 +82,11 @@ pub struct Formfile {
 }
 
 /// What FROM names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Base {
     /// Debian 12, its smallest variant.
+    #[default]
     DebianBookworm,
     /// Nothing at all: COPY brings everything.
     Scratch,
@@ -185,7 +187,9 @@ impl Formfile {
 
     /// Whether a USER still has a password in clear.
     pub fn has_clear_password(&self) -> bool {
-        self.accounts.iter().any(|account| matches!(account.password, Some(Password::Clear(_))))
+        self.accounts
+            .iter()
+            .any(|account| matches!(account.password, Some(Password::Clear(_))))
     }
 
     /// The same with every clear password replaced by its sha512-crypt hash (rounds=4096), fit to leave this

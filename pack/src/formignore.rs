@@ -60,7 +60,11 @@ impl Ignore {
             return true;
         }
         let names: Vec<&str> = path.split('/').collect();
-        let last = self.rules.iter().rev().find(|rule| rule.fits(&names, is_directory));
+        let last = self
+            .rules
+            .iter()
+            .rev()
+            .find(|rule| rule.fits(&names, is_directory));
         last.is_some_and(|rule| !rule.keep)
     }
 }
@@ -74,8 +78,17 @@ impl Rule {
         let directories_only = pattern.ends_with('/');
         let body = pattern.trim_end_matches('/');
         let anchored = body.contains('/');
-        let names: Vec<String> = body.split('/').filter(|name| !name.is_empty()).map(String::from).collect();
-        (!names.is_empty()).then_some(Rule { keep, directories_only, anchored, names })
+        let names: Vec<String> = body
+            .split('/')
+            .filter(|name| !name.is_empty())
+            .map(String::from)
+            .collect();
+        (!names.is_empty()).then_some(Rule {
+            keep,
+            directories_only,
+            anchored,
+            names,
+        })
     }
 
     fn fits(&self, path: &[&str], is_directory: bool) -> bool {
@@ -96,7 +109,11 @@ fn fits_names(pattern: &[String], path: &[&str]) -> bool {
         let mut next = vec![false; path.len() + 1];
         next[0] = any && row[0];
         for (at, part) in path.iter().enumerate() {
-            next[at + 1] = if any { row[at + 1] || next[at] } else { row[at] && fits_name(name, part) };
+            next[at + 1] = if any {
+                row[at + 1] || next[at]
+            } else {
+                row[at] && fits_name(name, part)
+            };
         }
         row = next;
     }
@@ -129,7 +146,11 @@ mod tests {
     fn check(patterns: &str, path: &str, expect: bool) {
         let (path, is_directory) = path.strip_suffix('/').map_or((path, false), |path| (path, true));
         let ignore = Ignore::parse(patterns).expect("a good pattern");
-        assert_eq!(ignore.ignores(path, is_directory), expect, "{patterns:?} on {path}");
+        assert_eq!(
+            ignore.ignores(path, is_directory),
+            expect,
+            "{patterns:?} on {path}"
+        );
     }
 
     #[test]

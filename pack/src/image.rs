@@ -111,7 +111,9 @@ impl FromStr for Digest {
     type Err = NotADigest;
 
     fn from_str(text: &str) -> Result<Self, NotADigest> {
-        let bytes = data_encoding::HEXLOWER.decode(text.as_bytes()).map_err(|_| NotADigest)?;
+        let bytes = data_encoding::HEXLOWER
+            .decode(text.as_bytes())
+            .map_err(|_| NotADigest)?;
         bytes.try_into().map(Digest).map_err(|_| NotADigest)
     }
 }
@@ -119,14 +121,20 @@ impl FromStr for Digest {
 /// Hexadecimal for people (JSON), 32 bytes for machines (postcard).
 impl Serialize for Digest {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if serializer.is_human_readable() { serializer.collect_str(self) } else { self.0.serialize(serializer) }
+        if serializer.is_human_readable() {
+            serializer.collect_str(self)
+        } else {
+            self.0.serialize(serializer)
+        }
     }
 }
 
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         if deserializer.is_human_readable() {
-            String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+            String::deserialize(deserializer)?
+                .parse()
+                .map_err(serde::de::Error::custom)
         } else {
             <[u8; 32]>::deserialize(deserializer).map(Digest)
         }
@@ -181,7 +189,12 @@ pub struct PieceList {
 
 impl fmt::Debug for PieceList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PieceList({} bytes in {} pieces)", self.total_bytes, self.pieces.len())
+        write!(
+            f,
+            "PieceList({} bytes in {} pieces)",
+            self.total_bytes,
+            self.pieces.len()
+        )
     }
 }
 
@@ -189,7 +202,11 @@ impl PieceList {
     /// The pieces of bytes in memory.
     pub fn of_bytes(bytes: &[u8]) -> PieceList {
         let pieces = bytes.chunks(PIECE_BYTES as usize).map(piece_digest).collect();
-        PieceList { total_bytes: bytes.len() as u64, piece_bytes: PIECE_BYTES, pieces }
+        PieceList {
+            total_bytes: bytes.len() as u64,
+            piece_bytes: PIECE_BYTES,
+            pieces,
+        }
     }
 
     /// Where piece `index` begins and how long it is.
@@ -198,13 +215,18 @@ impl PieceList {
             return None;
         }
         let offset = u64::from(index) * u64::from(self.piece_bytes);
-        let length = self.total_bytes.checked_sub(offset)?.min(u64::from(self.piece_bytes));
+        let length = self
+            .total_bytes
+            .checked_sub(offset)?
+            .min(u64::from(self.piece_bytes));
         Some((offset, length as usize))
     }
 
     /// Whether `bytes` are piece `index`.
     pub fn holds(&self, index: u32, bytes: &[u8]) -> bool {
-        let Some((_, length)) = self.place(index) else { return false };
+        let Some((_, length)) = self.place(index) else {
+            return false;
+        };
         bytes.len() == length && self.pieces.get(index as usize) == Some(&piece_digest(bytes))
     }
 
@@ -216,7 +238,10 @@ impl PieceList {
             return Err(ManifestError::TooLarge(self.total_bytes));
         }
         if self.total_bytes.div_ceil(u64::from(PIECE_BYTES)) != self.pieces.len() as u64 {
-            return Err(ManifestError::PieceCount { total_bytes: self.total_bytes, pieces: self.pieces.len() });
+            return Err(ManifestError::PieceCount {
+                total_bytes: self.total_bytes,
+                pieces: self.pieces.len(),
+            });
         }
         Ok(())
     }
@@ -311,7 +336,10 @@ impl ImageManifest {
 impl BlobManifest {
     /// The manifest of bytes in memory.
     pub fn of_bytes(bytes: &[u8]) -> BlobManifest {
-        BlobManifest { version: MANIFEST_VERSION, pieces: PieceList::of_bytes(bytes) }
+        BlobManifest {
+            version: MANIFEST_VERSION,
+            pieces: PieceList::of_bytes(bytes),
+        }
     }
 
     /// The digest of the blob.
@@ -369,20 +397,44 @@ impl Manifest {
 impl ImageConfig {
     fn check(&self) -> Result<(), ManifestError> {
         use crate::formfile::{ENTRYPOINT_WORDS_MAX, PATH_BYTES_MAX, PORTS_MAX, STEPS_MAX};
-        let refuse = |bad: bool, what| if bad { Err(ManifestError::Config(what)) } else { Ok(()) };
-        refuse(self.entrypoint.len() > ENTRYPOINT_WORDS_MAX, "too many words of the entrypoint")?;
+        let refuse = |bad: bool, what| {
+            if bad {
+                Err(ManifestError::Config(what))
+            } else {
+                Ok(())
+            }
+        };
+        refuse(
+            self.entrypoint.len() > ENTRYPOINT_WORDS_MAX,
+            "too many words of the entrypoint",
+        )?;
         refuse(self.env.len() > STEPS_MAX, "too many variables")?;
-        refuse(self.expose.len() > PORTS_MAX || self.expose.contains(&0), "its ports")?;
-        refuse(!self.workdir.starts_with('/') || self.workdir.len() > PATH_BYTES_MAX, "its working directory")?;
-        let texts = self.entrypoint.iter().chain(self.env.iter().flat_map(|(key, value)| [key, value]));
+        refuse(
+            self.expose.len() > PORTS_MAX || self.expose.contains(&0),
+            "its ports",
+        )?;
+        refuse(
+            !self.workdir.starts_with('/') || self.workdir.len() > PATH_BYTES_MAX,
+            "its working directory",
+        )?;
+        let texts = self
+            .entrypoint
+            .iter()
+            .chain(self.env.iter().flat_map(|(key, value)| [key, value]));
         refuse(texts.clone().any(|text| text.contains('\0')), "a NUL in a text")?;
-        refuse(texts.map(String::len).sum::<usize>() > CONFIG_BYTES_MAX, "too much text")?;
+        refuse(
+            texts.map(String::len).sum::<usize>() > CONFIG_BYTES_MAX,
+            "too much text",
+        )?;
         match &self.health {
             HealthCheck::None => Ok(()),
             HealthCheck::Tcp { port } => refuse(*port == 0, "port 0 of the health check"),
             HealthCheck::Http { path, port } => {
                 let bad = *port == 0 || !path.starts_with('/') || path.len() > PATH_BYTES_MAX;
-                refuse(bad || !path.bytes().all(|b| b.is_ascii_graphic()), "the health check")
+                refuse(
+                    bad || !path.bytes().all(|b| b.is_ascii_graphic()),
+                    "the health check",
+                )
             }
         }
     }
@@ -398,5 +450,9 @@ fn decode<T: Serialize + for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, M
     }
     let value = postcard::from_bytes(bytes).map_err(|_| ManifestError::NotCanonical)?;
     // postcard alone accepts trailing bytes and padded numbers.
-    if encode(&value) == bytes { Ok(value) } else { Err(ManifestError::NotCanonical) }
+    if encode(&value) == bytes {
+        Ok(value)
+    } else {
+        Err(ManifestError::NotCanonical)
+    }
 }

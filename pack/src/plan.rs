@@ -106,15 +106,33 @@ pub fn plan(
         }
         match step {
             Step::Install { packages } => {
-                actions.push((StepAction::Install { packages: packages.clone() }, None));
+                actions.push((
+                    StepAction::Install {
+                        packages: packages.clone(),
+                    },
+                    None,
+                ));
             }
             Step::Run { command } => {
                 let workdir = formfile.workdir.clone();
-                actions.push((StepAction::Run { command: command.clone(), env: env.clone(), workdir }, None));
+                actions.push((
+                    StepAction::Run {
+                        command: command.clone(),
+                        env: env.clone(),
+                        workdir,
+                    },
+                    None,
+                ));
             }
             Step::Copy { from, to } => {
                 let digest = content(from).ok_or_else(|| MissingSource { from: from.clone() })?;
-                actions.push((StepAction::Copy { from: from.clone(), to: to.clone() }, Some(digest)));
+                actions.push((
+                    StepAction::Copy {
+                        from: from.clone(),
+                        to: to.clone(),
+                    },
+                    Some(digest),
+                ));
             }
             Step::Env(var) => {
                 if var.scope == Scope::System {
@@ -128,7 +146,13 @@ pub fn plan(
         }
     }
     actions.extend(accounts.take().into_iter().flatten().map(|action| (action, None)));
-    actions.push((StepAction::Settle { env: variables, workdir: formfile.workdir.clone() }, None));
+    actions.push((
+        StepAction::Settle {
+            env: variables,
+            workdir: formfile.workdir.clone(),
+        },
+        None,
+    ));
 
     let mut key = base_key;
     let steps = actions
@@ -145,7 +169,12 @@ pub fn plan(
         expose: formfile.expose.clone(),
         health: formfile.health.clone(),
     };
-    Ok(BuildPlan { base: formfile.base, steps, config, formfile_digest: formfile.digest() })
+    Ok(BuildPlan {
+        base: formfile.base,
+        steps,
+        config,
+        formfile_digest: formfile.digest(),
+    })
 }
 
 /// The accounts, and sudo itself where one asks for it: the base has none, and the field would do nothing.
@@ -155,9 +184,12 @@ fn account_actions(formfile: &Formfile) -> Vec<StepAction> {
             if packages.iter().any(|name| name == "sudo" || name.starts_with("sudo=")))
     });
     let wanted = formfile.accounts.iter().any(|account| account.sudo);
-    let sudo = (wanted && !installed && formfile.base == Base::DebianBookworm)
-        .then(|| StepAction::Install { packages: vec!["sudo".into()] });
-    sudo.into_iter().chain(formfile.accounts.iter().cloned().map(StepAction::Account)).collect()
+    let sudo = (wanted && !installed && formfile.base == Base::DebianBookworm).then(|| StepAction::Install {
+        packages: vec!["sudo".into()],
+    });
+    sudo.into_iter()
+        .chain(formfile.accounts.iter().cloned().map(StepAction::Account))
+        .collect()
 }
 
 fn step_key(before: Digest, action: &StepAction, content: Option<Digest>) -> Digest {
@@ -173,14 +205,21 @@ fn step_key(before: Digest, action: &StepAction, content: Option<Digest>) -> Dig
     };
     match action {
         StepAction::Install { packages } => {
-            list("install", &packages.iter().map(String::as_str).collect::<Vec<_>>());
+            list(
+                "install",
+                &packages.iter().map(String::as_str).collect::<Vec<_>>(),
+            );
         }
         StepAction::Account(account) => {
             // The JSON never holds the password, so it goes in beside it.
             let json = serde_json::to_string(account).expect("an account has only texts and switches");
             list("account", &[&json, account.password_text()]);
         }
-        StepAction::Run { command, env, workdir } => {
+        StepAction::Run {
+            command,
+            env,
+            workdir,
+        } => {
             let mut fields = vec![command.as_str(), workdir.as_str()];
             fields.extend(env.iter().flat_map(|(key, value)| [key.as_str(), value.as_str()]));
             list("run", &fields);

@@ -1,5 +1,6 @@
 //! Real builds, as root, with mmdebstrap: looked at from outside, with debugfs.
 
+#![allow(clippy::unwrap_used)]
 #![cfg(feature = "host")]
 
 use pack::formfile::{Formfile, parse};
@@ -31,7 +32,10 @@ fn cannot_run(test: &str) -> bool {
 }
 
 fn formfile(text: &str) -> Formfile {
-    parse(text).formfile.unwrap_or_else(|complaints| panic!("{complaints:?}")).redacted(&[3; 32])
+    parse(text)
+        .formfile
+        .unwrap_or_else(|complaints| panic!("{complaints:?}"))
+        .redacted(&[3; 32])
 }
 
 struct Bench {
@@ -42,7 +46,10 @@ struct Bench {
 impl Bench {
     fn new(cache_name: &str) -> Bench {
         let folder = tempfile::TempDir::new().unwrap();
-        Bench { folder, builder: Builder::open(cache(cache_name)).unwrap() }
+        Bench {
+            folder,
+            builder: Builder::open(cache(cache_name)).unwrap(),
+        }
     }
 
     fn archive(&self, dir: &Path, formfile: &Formfile) -> PathBuf {
@@ -78,13 +85,25 @@ impl Bench {
 }
 
 fn debugfs(disk: &Path, request: &str) -> String {
-    let output = Command::new("debugfs").args(["-R", request]).arg(disk).output().unwrap();
+    let output = Command::new("debugfs")
+        .args(["-R", request])
+        .arg(disk)
+        .output()
+        .unwrap();
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 fn fsck(disk: &Path) {
-    let output = Command::new("e2fsck").args(["-f", "-n"]).arg(disk).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    let output = Command::new("e2fsck")
+        .args(["-f", "-n"])
+        .arg(disk)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
 }
 
 /// Nothing of any build stays mounted or on the floor.
@@ -111,7 +130,13 @@ fn hello_agent_becomes_an_image_with_all_that_its_formfile_says() {
     assert_eq!(config.entrypoint, ["python3", "-E", "-s", "agent.py"]);
     assert_eq!(config.workdir, "/srv/hello");
     assert_eq!(config.expose, [8000]);
-    assert_eq!(config.health, HealthCheck::Http { path: "/health".into(), port: 8000 });
+    assert_eq!(
+        config.health,
+        HealthCheck::Http {
+            path: "/health".into(),
+            port: 8000
+        }
+    );
     assert_eq!(config.env[1], ("GREETING".into(), "Hello from the fog".into()));
 
     fsck(&built.disk);
@@ -122,10 +147,17 @@ fn hello_agent_becomes_an_image_with_all_that_its_formfile_says() {
     assert_eq!(cat("/etc/hello.env"), "LOG_LEVEL=info\n");
     assert!(cat("/etc/passwd").contains("hello:x:1000:1000:hello:/home/hello:/usr/sbin/nologin"));
     assert!(cat("/etc/shadow").contains("hello:!:"));
-    assert_eq!(cat("/etc/hostname"), "localhost\n", "the host's name stays at home");
+    assert_eq!(
+        cat("/etc/hostname"),
+        "localhost\n",
+        "the host's name stays at home"
+    );
     let ls = |path: &str| debugfs(&built.disk, &format!("ls -p {path}"));
     assert!(ls("/srv/hello/__pycache__").contains("agent.cpython-311.pyc"));
-    assert!(!ls("/srv/hello").contains("README.md"), ".formignore leaves it out");
+    assert!(
+        !ls("/srv/hello").contains("README.md"),
+        ".formignore leaves it out"
+    );
     assert!(!ls("/srv/hello").contains("Formfile"));
     assert!(!ls("/usr/share/man").contains("man1"));
     assert!(!ls("/var/lib/apt/lists").contains("Packages"));
@@ -141,7 +173,10 @@ fn hello_agent_becomes_an_image_with_all_that_its_formfile_says() {
     assert!(again.cached && events.is_empty());
     assert_eq!(again.manifest, built.manifest);
     assert!(started.elapsed().as_millis() < 1000, "{:?}", started.elapsed());
-    assert_eq!(ImageManifest::from_bytes(&again.manifest.to_bytes()).unwrap(), built.manifest);
+    assert_eq!(
+        ImageManifest::from_bytes(&again.manifest.to_bytes()).unwrap(),
+        built.manifest
+    );
 }
 
 #[test]
@@ -168,7 +203,9 @@ fn a_formfile_of_the_earlier_system_builds_unchanged() {
 #[test]
 #[ignore = "run by a_killed_builder_takes_its_step_with_it_and_the_next_one_cleans_up"]
 fn build_until_killed() {
-    let Ok(folder) = std::env::var("PACK_TEST_KILLED") else { return };
+    let Ok(folder) = std::env::var("PACK_TEST_KILLED") else {
+        return;
+    };
     let folder = Path::new(&folder);
     let builder = Builder::open(folder.join("cache")).unwrap();
     let archive = folder.join("context.tar");
@@ -215,14 +252,19 @@ fn a_killed_builder_takes_its_step_with_it_and_the_next_one_cleans_up() {
     child.wait().unwrap();
     wait_for("its end", || sleepers() == 0);
     let cache = folder.path().join("cache").canonicalize().unwrap();
-    assert!(fs::read_dir(cache.join("tmp")).unwrap().count() > 0, "it was killed at work");
+    assert!(
+        fs::read_dir(cache.join("tmp")).unwrap().count() > 0,
+        "it was killed at work"
+    );
     drop(Builder::open(&cache).unwrap());
     is_clean(&cache);
 }
 
 /// A small world without Debian: a static busybox, where there is one.
 fn busybox(dir: &Path) -> bool {
-    let found = ["/bin/busybox", "/usr/bin/busybox"].iter().find(|path| Path::new(path).exists());
+    let found = ["/bin/busybox", "/usr/bin/busybox"]
+        .iter()
+        .find(|path| Path::new(path).exists());
     let is_static = found.is_some_and(|path| {
         let output = Command::new("ldd").arg(path).output();
         output.is_ok_and(|output| String::from_utf8_lossy(&output.stderr).contains("not a dynamic"))
@@ -275,8 +317,14 @@ fn a_run_sees_its_own_tree_and_nothing_of_the_host() {
     capabilities: CapEff:00000000a00405fb
     new privileges: NoNewPrivs:1
     "#);
-    assert!(!bench.folder.path().join("escaped").exists(), "a symlink led a COPY out of the tree");
-    let landed = debugfs(&built.disk, &format!("cat {}/escaped", bench.folder.path().display()));
+    assert!(
+        !bench.folder.path().join("escaped").exists(),
+        "a symlink led a COPY out of the tree"
+    );
+    let landed = debugfs(
+        &built.disk,
+        &format!("cat {}/escaped", bench.folder.path().display()),
+    );
     assert!(landed.contains("try()"), "it leads to the same place inside");
     is_clean(&cache("builder"));
 }
@@ -313,11 +361,16 @@ fn a_failing_step_shows_its_last_lines_and_leaves_nothing_behind() {
     let text = "NAME x\nRUN echo first; sleep 300 & seq 100; echo 'it broke' >&2; exit 7\n";
     let (result, _) = bench.build(context.path(), text);
     let error = result.unwrap_err();
-    let BuildError::Step { tail, log, .. } = &error else { panic!("{error}") };
+    let BuildError::Step { tail, log, .. } = &error else {
+        panic!("{error}")
+    };
     assert_eq!(tail.last().unwrap(), "it broke");
     assert_eq!(tail.len(), pack::io::steplog::TAIL_LINES);
     assert!(error.to_string().contains("exit code 7"), "{error}");
-    assert!(fs::read_to_string(log).unwrap().contains("\nfirst\n"), "the log has all of it");
+    assert!(
+        fs::read_to_string(log).unwrap().contains("\nfirst\n"),
+        "the log has all of it"
+    );
     is_clean(&cache("builder"));
     let (result, _) = bench.build(context.path(), "NAME x\nRUN kill -9 $$\n");
     assert!(result.unwrap_err().to_string().contains("signal 9"));
@@ -340,7 +393,8 @@ fn the_same_formfile_and_context_give_the_same_image_without_any_cache_of_steps(
     for index in 0..40 {
         fs::write(context.path().join(format!("d/{index}")), format!("{index}")).unwrap();
     }
-    let text = "NAME x\nUSER username:anna passwd:a sudo:no\nCOPY d /d\nRUN date > /dev/null; echo made > /made\n";
+    let text =
+        "NAME x\nUSER username:anna passwd:a sudo:no\nCOPY d /d\nRUN date > /dev/null; echo made > /made\n";
     let mut digests = Vec::new();
     for _ in 0..2 {
         for name in ["layers", "builds"] {
@@ -366,13 +420,22 @@ fn from_scratch_holds_what_was_copied_and_can_run_it() {
     let context = tempfile::TempDir::new().unwrap();
     let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let bench = Bench::new("builder");
-    let (built, _) = bench.build(context.path(), "NAME x\nFROM scratch\nCOPY . /data/\nUSER username:a\n");
+    let (built, _) = bench.build(
+        context.path(),
+        "NAME x\nFROM scratch\nCOPY . /data/\nUSER username:a\n",
+    );
     let built = built.unwrap_or_else(|error| panic!("{error}"));
     fsck(&built.disk);
-    assert!(built.manifest.pieces.total_bytes < 4 << 20, "{}", built.manifest.pieces.total_bytes);
+    assert!(
+        built.manifest.pieces.total_bytes < 4 << 20,
+        "{}",
+        built.manifest.pieces.total_bytes
+    );
     assert!(debugfs(&built.disk, "ls -p /").contains("/data/"));
     if !busybox(context.path()) {
-        eprintln!("NOT RUN: the RUN of from_scratch_holds_what_was_copied_and_can_run_it: no static busybox here");
+        eprintln!(
+            "NOT RUN: the RUN of from_scratch_holds_what_was_copied_and_can_run_it: no static busybox here"
+        );
         return;
     }
     let text = "NAME x\nFROM scratch\nCOPY . /bin/\nRUN /bin/busybox echo hi > /said\n";
@@ -388,7 +451,11 @@ fn builders_of_one_cache_take_turns_and_clear_what_a_killed_one_left() {
     fs::create_dir_all(folder.path().join("tmp/left-by-a-killed-one")).unwrap();
     // No archive is here: each takes its turn all the same, and gives it back.
     for builder in [&first, &second, &first] {
-        assert!(builder.build(&folder.path().join("no-archive"), &mut |_| {}).is_err());
+        assert!(
+            builder
+                .build(&folder.path().join("no-archive"), &mut |_| {})
+                .is_err()
+        );
     }
     assert!(!folder.path().join("tmp/left-by-a-killed-one").exists());
 }

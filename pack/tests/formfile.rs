@@ -1,5 +1,7 @@
 //! The language, at its boundary: text in, complaints or a value out.
 
+#![allow(clippy::unwrap_used)]
+
 use pack::formfile::{self, Base, Formfile, Need, Parsed, Password, Scope, Step, parse};
 use pack::image::HealthCheck;
 use proptest::prelude::*;
@@ -16,7 +18,12 @@ fn check(body: &str, expect: &[&str]) {
         Ok(_) => Vec::new(),
         Err(complaints) => complaints
             .iter()
-            .map(|c| format!("{}:{}+{} {}", c.span.line, c.span.column, c.span.length, c.message))
+            .map(|c| {
+                format!(
+                    "{}:{}+{} {}",
+                    c.span.line, c.span.column, c.span.length, c.message
+                )
+            })
             .collect(),
     };
     assert_eq!(found, expect, "in {body:?}");
@@ -27,11 +34,17 @@ fn each_mistake_has_its_place_and_its_words() {
     check("", &[]);
     check("EXPOSE 80 443/tcp", &[]);
     check("EXPOSE 0", &["2:8+1 `0` is no port"]);
-    check("EXPOSE 53/udp 70000", &["2:8+6 `udp` cannot be exposed", "2:15+5 `70000` is no port"]);
+    check(
+        "EXPOSE 53/udp 70000",
+        &["2:8+6 `udp` cannot be exposed", "2:15+5 `70000` is no port"],
+    );
     check("VCPU 0", &["2:6+1 0 virtual processors are too few"]);
     check("CPU 129", &["2:5+3 129 virtual processors are too many"]);
     check("CORES two", &["2:7+3 `two` is no number"]);
-    check("VCPU 1\nCORES 2", &["3:1+5 CORES, which means VCPU, stands here again; it may stand once"]);
+    check(
+        "VCPU 1\nCORES 2",
+        &["3:1+5 CORES, which means VCPU, stands here again; it may stand once"],
+    );
     check("MEM 511", &["2:5+3 511 MB are too few"]);
     check("MBS 256001", &["2:5+6 256001 MB are too many"]);
     check("MEMORY 512MB", &["2:8+5 `512MB` is no number"]);
@@ -41,42 +54,87 @@ fn each_mistake_has_its_place_and_its_words() {
     check("GPU H101", &["2:5+4 there is no GPU `H101`"]);
     check("GPU H100:9", &["2:5+6 this is no count of GPUs"]);
     check("MODEL required:mistral:7b", &[]);
-    check("MODEL mistral", &["2:7+7 `mistral` does not say how much the model is needed"]);
-    check("MODEL required:a\nMODEL required:b", &["3:7+10 a second model is required; an agent requires one"]);
+    check(
+        "MODEL mistral",
+        &["2:7+7 `mistral` does not say how much the model is needed"],
+    );
+    check(
+        "MODEL required:a\nMODEL required:b",
+        &["3:7+10 a second model is required; an agent requires one"],
+    );
     check("WORKDIR app", &["2:9+3 WORKDIR `app` is not absolute"]);
-    check("WORKDIR /a/../b", &["2:9+7 WORKDIR `/a/../b` has a `.` or `..` in it"]);
-    check("WORKDIR /a\nWORKDIR /b", &["3:1+7 WORKDIR stands here again; it may stand once"]);
+    check(
+        "WORKDIR /a/../b",
+        &["2:9+7 WORKDIR `/a/../b` has a `.` or `..` in it"],
+    );
+    check(
+        "WORKDIR /a\nWORKDIR /b",
+        &["3:1+7 WORKDIR stands here again; it may stand once"],
+    );
     check("COPY app", &["2:6+3 COPY has no target"]);
     check("COPY a b c", &["2:10+1 COPY takes one source and one target"]);
     check("COPY 'a file' '/a dir/'", &[]);
-    check("COPY ../../etc/passwd /x", &["2:6+16 `..` in `../../etc/passwd` leads out of the context or the image"]);
-    check("COPY /etc/passwd /x", &["2:6+11 COPY cannot take `/etc/passwd`: it is outside of the context"]);
-    check("COPY a /x/../../y", &["2:8+10 `..` in `/x/../../y` leads out of the context or the image"]);
-    check("COPY Formfile /x", &["2:6+8 the Formfile itself is not part of the context: it may hold passwords"]);
+    check(
+        "COPY ../../etc/passwd /x",
+        &["2:6+16 `..` in `../../etc/passwd` leads out of the context or the image"],
+    );
+    check(
+        "COPY /etc/passwd /x",
+        &["2:6+11 COPY cannot take `/etc/passwd`: it is outside of the context"],
+    );
+    check(
+        "COPY a /x/../../y",
+        &["2:8+10 `..` in `/x/../../y` leads out of the context or the image"],
+    );
+    check(
+        "COPY Formfile /x",
+        &["2:6+8 the Formfile itself is not part of the context: it may hold passwords"],
+    );
     check("COPY --chown=a b c", &["2:6+9 COPY takes no options"]);
     check("INSTALL g++ libc6:amd64 curl=7.88.1-10+deb12u12", &[]);
-    check("INSTALL -oFoo=bar curl-", &[
-        "2:9+9 `-oFoo=bar` is no name of a package",
-        "2:19+5 `curl-` is no name of a package",
-    ]);
+    check(
+        "INSTALL -oFoo=bar curl-",
+        &[
+            "2:9+9 `-oFoo=bar` is no name of a package",
+            "2:19+5 `curl-` is no name of a package",
+        ],
+    );
     check("ENV A=1 B='two words'", &[]);
     check("ENV A", &["2:5+1 `A` is no KEY=value"]);
     check("ENV 1A=2", &["2:5+4 `1A` is no name of a variable"]);
     check("ENV --scope=user: A=1", &["2:5+13 `--scope=user:` is no scope"]);
     check("ENV --scope=system", &["2:1+18 ENV names no variable"]);
     check("FROM alpine", &["2:6+6 there is no base `alpine`"]);
-    check("FROM scratch\nINSTALL curl", &["3:1+12 INSTALL needs a base with apt; FROM scratch has none"]);
+    check(
+        "FROM scratch\nINSTALL curl",
+        &["3:1+12 INSTALL needs a base with apt; FROM scratch has none"],
+    );
     check("DOMAINS hello.fog, other.fog", &[]);
     check("DOMAINS example.org", &["2:9+11 `example.org` is not under .fog"]);
-    check("DOMAINS a.b.fog -x.fog", &["2:9+7 `a.b.fog` is no name under .fog", "2:17+6 `-x.fog` is no name under .fog"]);
+    check(
+        "DOMAINS a.b.fog -x.fog",
+        &[
+            "2:9+7 `a.b.fog` is no name under .fog",
+            "2:17+6 `-x.fog` is no name under .fog",
+        ],
+    );
     check("HEALTHCHECK http /health 81", &[]);
     check("HEALTHCHECK http health", &["2:1+23 this is no health check"]);
     check("HEALTHCHECK tcp 0", &["2:1+17 this is no health check"]);
-    check("ENTRYPOINT [\"a\", ]", &["2:12+7 this is no JSON array of strings: trailing comma at line 1 column 7"]);
-    check("ENTRYPOINT [\"a\"", &["2:12+4 this is no JSON array of strings: EOF while parsing a list at line 1 column 4"]);
+    check(
+        "ENTRYPOINT [\"a\", ]",
+        &["2:12+7 this is no JSON array of strings: trailing comma at line 1 column 7"],
+    );
+    check(
+        "ENTRYPOINT [\"a\"",
+        &["2:12+4 this is no JSON array of strings: EOF while parsing a list at line 1 column 4"],
+    );
     check("ENTRYPOINT []", &["2:12+2 ENTRYPOINT names no program"]);
     check("ENTRYPOINT sh -c 'a", &["2:18+2 this quote is not closed"]);
-    check("ENTRYPOINT a\nENTRYPOINT b", &["3:1+10 ENTRYPOINT stands here again; it may stand once"]);
+    check(
+        "ENTRYPOINT a\nENTRYPOINT b",
+        &["3:1+10 ENTRYPOINT stands here again; it may stand once"],
+    );
     check("NAME y", &["2:1+4 NAME stands here again; it may stand once"]);
     check("RUN", &["2:1+3 RUN has no argument"]);
     check("RUN a \\", &["2:7+1 the file ends in the middle of a directive"]);
@@ -87,20 +145,47 @@ fn each_mistake_has_its_place_and_its_words() {
 
 #[test]
 fn each_field_of_user_has_its_rules() {
-    check("USER username:a passwd=b sudo:yes lock_passwd:0 ssh_pwauth:ON groups:a,b shell:/bin/sh", &[]);
+    check(
+        "USER username:a passwd=b sudo:yes lock_passwd:0 ssh_pwauth:ON groups:a,b shell:/bin/sh",
+        &[],
+    );
     check("USER passwd:a", &["2:1+13 this USER has no username"]);
-    check("USER username:Anna", &["2:6+13 `Anna` is no name of a user or group"]);
-    check("USER username:a sudo:maybe", &["2:17+10 `sudo` is a switch, `maybe` is none of its words"]);
-    check("USER username:a colour:red", &["2:17+10 USER has no field `colour`"]);
-    check("USER username:a username:b", &["2:17+10 `username` stands twice in this USER"]);
+    check(
+        "USER username:Anna",
+        &["2:6+13 `Anna` is no name of a user or group"],
+    );
+    check(
+        "USER username:a sudo:maybe",
+        &["2:17+10 `sudo` is a switch, `maybe` is none of its words"],
+    );
+    check(
+        "USER username:a colour:red",
+        &["2:17+10 USER has no field `colour`"],
+    );
+    check(
+        "USER username:a username:b",
+        &["2:17+10 `username` stands twice in this USER"],
+    );
     check("USER username:a passwd:", &["2:17+7 `passwd` is empty"]);
-    check("USER username:a shell:bash", &["2:17+10 the shell `bash` is no absolute path"]);
-    check("USER username:a ssh_authorized_keys:xx", &["2:17+22 `xx` is no public ssh key"]);
-    check("USER username:a ssh_authorized_keys:ssh-ed25519 AAAA", &[
-        "2:17+31 `ssh-ed25519` is no public ssh key",
-        "2:49+4 `AAAA` is no field of USER",
-    ]);
-    check("USER username:a\nUSER username:a", &["3:1+15 the user `a` stands here again"]);
+    check(
+        "USER username:a shell:bash",
+        &["2:17+10 the shell `bash` is no absolute path"],
+    );
+    check(
+        "USER username:a ssh_authorized_keys:xx",
+        &["2:17+22 `xx` is no public ssh key"],
+    );
+    check(
+        "USER username:a ssh_authorized_keys:ssh-ed25519 AAAA",
+        &[
+            "2:17+31 `ssh-ed25519` is no public ssh key",
+            "2:49+4 `AAAA` is no field of USER",
+        ],
+    );
+    check(
+        "USER username:a\nUSER username:a",
+        &["3:1+15 the user `a` stands here again"],
+    );
 }
 
 const TEN: &str = "\
@@ -118,7 +203,9 @@ ENTRYPOINT [python3]
 
 #[test]
 fn ten_mistakes_are_reported_at_once() {
-    let Err(complaints) = parse(TEN).formfile else { panic!("it is wrong in ten ways") };
+    let Err(complaints) = parse(TEN).formfile else {
+        panic!("it is wrong in ten ways")
+    };
     let lines: Vec<u32> = complaints.iter().map(|complaint| complaint.span.line).collect();
     assert_eq!(lines, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
     let shown = formfile::render(TEN, "Formfile", &complaints, &[]);
@@ -226,8 +313,13 @@ fn a_formfile_of_the_earlier_system_means_what_it_meant() {
     assert_eq!(
         formfile.steps,
         [
-            Step::Copy { from: "app".into(), to: "/app".into() },
-            Step::Install { packages: vec!["python3".into()] }
+            Step::Copy {
+                from: "app".into(),
+                to: "/app".into()
+            },
+            Step::Install {
+                packages: vec!["python3".into()]
+            }
         ]
     );
 }
@@ -235,27 +327,66 @@ fn a_formfile_of_the_earlier_system_means_what_it_meant() {
 #[test]
 fn without_copy_the_whole_context_goes_to_workdir_before_the_first_run() {
     let formfile = good("NAME x\nINSTALL curl\nWORKDIR /srv\nRUN ./setup\n");
-    assert_eq!(formfile.steps[1], Step::Copy { from: ".".into(), to: "/srv/".into() });
-    assert_eq!(good("NAME x\n").steps, [Step::Copy { from: ".".into(), to: "/".into() }]);
+    assert_eq!(
+        formfile.steps[1],
+        Step::Copy {
+            from: ".".into(),
+            to: "/srv/".into()
+        }
+    );
+    assert_eq!(
+        good("NAME x\n").steps,
+        [Step::Copy {
+            from: ".".into(),
+            to: "/".into()
+        }]
+    );
 }
 
 #[test]
 fn lines_go_on_after_a_backslash_and_places_stay_true() {
-    let formfile = good("NAME x\r\nRUN a && \\\r\n    # said in between\r\n    b\\\\\r\n\tINSTALL\tcurl \\\n jq\n");
-    assert_eq!(formfile.steps[0], Step::Copy { from: ".".into(), to: "/".into() });
-    assert_eq!(formfile.steps[1], Step::Run { command: "a &&     b\\\\".into() });
-    assert_eq!(formfile.steps[2], Step::Install { packages: vec!["curl".into(), "jq".into()] });
-    check("INSTALL curl \\\n  jq \\\n  BAD", &["4:3+3 `BAD` is no name of a package"]);
+    let formfile =
+        good("NAME x\r\nRUN a && \\\r\n    # said in between\r\n    b\\\\\r\n\tINSTALL\tcurl \\\n jq\n");
+    assert_eq!(
+        formfile.steps[0],
+        Step::Copy {
+            from: ".".into(),
+            to: "/".into()
+        }
+    );
+    assert_eq!(
+        formfile.steps[1],
+        Step::Run {
+            command: "a &&     b\\\\".into()
+        }
+    );
+    assert_eq!(
+        formfile.steps[2],
+        Step::Install {
+            packages: vec!["curl".into(), "jq".into()]
+        }
+    );
+    check(
+        "INSTALL curl \\\n  jq \\\n  BAD",
+        &["4:3+3 `BAD` is no name of a package"],
+    );
     check("INSTALL curl \\\n\nEXPOSE 0", &["4:8+1 `0` is no port"]);
 }
 
 #[test]
 fn quotes_protect_blanks_and_may_be_joined() {
-    let formfile = good("NAME x\nENV A=\"two words\" B='it'\"'\"'s' C=\nENTRYPOINT sh -c 'echo \"hi there\"'\n");
+    let formfile =
+        good("NAME x\nENV A=\"two words\" B='it'\"'\"'s' C=\nENTRYPOINT sh -c 'echo \"hi there\"'\n");
     let values: Vec<String> = formfile
         .steps
         .iter()
-        .filter_map(|step| if let Step::Env(var) = step { Some(var.value.clone()) } else { None })
+        .filter_map(|step| {
+            if let Step::Env(var) = step {
+                Some(var.value.clone())
+            } else {
+                None
+            }
+        })
         .collect();
     assert_eq!(values, ["two words", "it's", ""]);
     assert_eq!(formfile.entrypoint, ["sh", "-c", "echo \"hi there\""]);
@@ -277,8 +408,14 @@ fn targets_of_copy_are_relative_to_workdir_wherever_it_stands() {
 #[test]
 fn health_follows_from_expose_unless_said() {
     assert_eq!(good("NAME x\nEXPOSE 81 82").health, HealthCheck::Tcp { port: 81 });
-    assert_eq!(good("NAME x\nHEALTHCHECK none\nEXPOSE 81").health, HealthCheck::None);
-    let http = HealthCheck::Http { path: "/h".into(), port: 81 };
+    assert_eq!(
+        good("NAME x\nHEALTHCHECK none\nEXPOSE 81").health,
+        HealthCheck::None
+    );
+    let http = HealthCheck::Http {
+        path: "/h".into(),
+        port: 81,
+    };
     assert_eq!(good("NAME x\nHEALTHCHECK http /h\nEXPOSE 81").health, http);
 }
 
@@ -288,7 +425,10 @@ fn models_scopes_and_gpus_are_kept() {
         "NAME x\nMODEL required:mistral:7b\nMODEL preferred:b\nGPU H200:2\n\
          ENV --scope=user:anna A=1\nENV --scope=service:web B=2\n",
     );
-    assert_eq!((formfile.models[0].need, formfile.models[0].id.as_str()), (Need::Required, "mistral:7b"));
+    assert_eq!(
+        (formfile.models[0].need, formfile.models[0].id.as_str()),
+        (Need::Required, "mistral:7b")
+    );
     assert_eq!(formfile.shape().gpus[0].count, 2);
     assert!(matches!(&formfile.steps[0], Step::Env(var) if var.scope == Scope::User("anna".into())));
 }
@@ -298,11 +438,21 @@ fn bounds_are_said_not_met_by_silence() {
     let long = format!("NAME x\nRUN {}\n", "a".repeat(formfile::LINE_BYTES_MAX));
     assert!(parse(&long).formfile.is_err());
     let file = format!("NAME x\n{}", "# comment\n".repeat(7000));
-    assert_eq!(parse(&file).formfile.unwrap_err()[0].message, format!("the file has {} bytes", file.len()));
+    assert_eq!(
+        parse(&file).formfile.unwrap_err()[0].message,
+        format!("the file has {} bytes", file.len())
+    );
     let steps = format!("NAME x\n{}", "RUN a\n".repeat(formfile::STEPS_MAX));
-    assert!(parse(&steps).formfile.unwrap_err()[0].message.contains("201 steps"));
+    assert!(
+        parse(&steps).formfile.unwrap_err()[0]
+            .message
+            .contains("201 steps")
+    );
     let noise = "NOISE\n".repeat(5000);
-    assert_eq!(parse(&noise).formfile.unwrap_err().len(), formfile::COMPLAINTS_MAX);
+    assert_eq!(
+        parse(&noise).formfile.unwrap_err().len(),
+        formfile::COMPLAINTS_MAX
+    );
     assert!(parse("NAME ---").formfile.is_err());
     assert_eq!(good(&format!("NAME {}", "a".repeat(100))).slug().len(), 63);
 }
@@ -313,7 +463,12 @@ fn bytes_that_are_no_text_are_refused_at_their_place() {
     assert_eq!((complaint.span.line, complaint.span.column), (2, 6));
     let parsed = parse("\u{feff}NAME x");
     assert!(parsed.formfile.is_ok());
-    assert!(parsed.warnings.iter().any(|warning| warning.message.contains("byte order mark")));
+    assert!(
+        parsed
+            .warnings
+            .iter()
+            .any(|warning| warning.message.contains("byte order mark"))
+    );
 }
 
 #[test]
@@ -326,10 +481,15 @@ fn a_redacted_formfile_holds_no_clear_password_and_stays_the_same() {
     assert_eq!(redacted, formfile.redacted(&[7; 32]));
     assert_ne!(redacted, formfile.redacted(&[8; 32]));
     let text = redacted.canonical();
-    assert!(text.contains("passwd:$6$rounds=4096$") && !text.contains("sesame"), "{text}");
+    assert!(
+        text.contains("passwd:$6$rounds=4096$") && !text.contains("sesame"),
+        "{text}"
+    );
     assert!(!redacted.has_clear_password());
     assert_eq!(good(&text), redacted);
-    let Some(Password::Hashed(hash)) = &redacted.accounts[0].password else { panic!() };
+    let Some(Password::Hashed(hash)) = &redacted.accounts[0].password else {
+        panic!()
+    };
     use sha_crypt::PasswordVerifier;
     let verify = |password: &[u8]| sha_crypt::ShaCrypt::default().verify_password(password, hash.as_str());
     assert!(verify(b"open sesame").is_ok());
@@ -341,10 +501,29 @@ fn line() -> impl Strategy<Value = String> {
     let word = "[ -~\u{e4}\t]{0,12}";
     prop_oneof![
         ("[A-Z]{3,11}", word).prop_map(|(keyword, args)| format!("{keyword} {args}")),
-        (proptest::sample::select(vec![
-            "NAME", "DESCRIPTION", "FROM", "MODEL", "RUN", "COPY", "INSTALL", "ENV", "USER", "VCPU", "MEM", "DISK",
-            "GPU", "WORKDIR", "ENTRYPOINT", "EXPOSE", "DOMAINS", "HEALTHCHECK",
-        ]), word)
+        (
+            proptest::sample::select(vec![
+                "NAME",
+                "DESCRIPTION",
+                "FROM",
+                "MODEL",
+                "RUN",
+                "COPY",
+                "INSTALL",
+                "ENV",
+                "USER",
+                "VCPU",
+                "MEM",
+                "DISK",
+                "GPU",
+                "WORKDIR",
+                "ENTRYPOINT",
+                "EXPOSE",
+                "DOMAINS",
+                "HEALTHCHECK",
+            ]),
+            word
+        )
             .prop_map(|(keyword, args)| format!("{keyword} {args}")),
         "[ -~]{0,20}\\\\?",
         Just("USER username:a passwd:'a b' groups:b,c".to_string()),

@@ -64,7 +64,11 @@ impl std::fmt::Debug for Password {
 impl Password {
     /// A hash if it is one, else a clear password.
     fn read(text: &str) -> Password {
-        if is_sha512_crypt(text) { Password::Hashed(text.into()) } else { Password::Clear(text.into()) }
+        if is_sha512_crypt(text) {
+            Password::Hashed(text.into())
+        } else {
+            Password::Clear(text.into())
+        }
     }
 
     /// What the Formfile holds.
@@ -78,9 +82,13 @@ impl Password {
 /// `$6$[rounds=N$]SALT$HASH` with the right letters and lengths; nobody's clear password looks so by chance.
 fn is_sha512_crypt(text: &str) -> bool {
     const HASH_CHARS: usize = 86;
-    let crypt_letters =
-        |part: &str| part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'/');
-    let Some(rest) = text.strip_prefix("$6$") else { return false };
+    let crypt_letters = |part: &str| {
+        part.bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'/')
+    };
+    let Some(rest) = text.strip_prefix("$6$") else {
+        return false;
+    };
     let rest = match rest.strip_prefix("rounds=") {
         Some(rounds) => match rounds.split_once('$') {
             Some((digits, rest)) if (4..=9).contains(&digits.len()) && digits.parse::<u32>().is_ok() => rest,
@@ -104,10 +112,15 @@ impl Account {
 
     /// Replaces a clear password by its hash, salted from `secret`.
     pub(super) fn hash_password(&mut self, secret: &[u8; 32]) {
-        let Some(Password::Clear(clear)) = &self.password else { return };
+        let Some(Password::Clear(clear)) = &self.password else {
+            return;
+        };
         // The secret keeps the salt from being a fast test of guesses; the name keeps equal passwords apart.
         let mut hasher = blake3::Hasher::new_keyed(secret);
-        hasher.update(self.username.as_bytes()).update(&[0]).update(clear.as_bytes());
+        hasher
+            .update(self.username.as_bytes())
+            .update(&[0])
+            .update(clear.as_bytes());
         let digest = hasher.finalize();
         let salt = &digest.as_bytes()[..12];
         let params = Params::new(PASSWORD_ROUNDS).expect("the rounds lie within what sha-crypt allows");
@@ -176,7 +189,9 @@ pub(super) fn read(line: &Line, words: &[Word], findings: &mut Findings) -> Opti
             continue;
         };
         if seen.contains(known) {
-            findings.complain(span, format!("`{field}` stands twice in this USER")).hint("keep one of them");
+            findings
+                .complain(span, format!("`{field}` stands twice in this USER"))
+                .hint("keep one of them");
             continue;
         }
         seen.push(known);
@@ -267,9 +282,16 @@ fn list(
     most: usize,
     read: impl Fn(&str) -> Result<String, (String, String)>,
 ) -> Result<Vec<String>, (String, String)> {
-    let items: Vec<&str> = value.split(',').map(str::trim).filter(|item| !item.is_empty()).collect();
+    let items: Vec<&str> = value
+        .split(',')
+        .map(str::trim)
+        .filter(|item| !item.is_empty())
+        .collect();
     if items.len() > most {
-        return Err((format!("{} items stand here", items.len()), format!("at most {most}")));
+        return Err((
+            format!("{} items stand here", items.len()),
+            format!("at most {most}"),
+        ));
     }
     let mut read_items: Vec<String> = Vec::new();
     for item in items {
@@ -285,13 +307,17 @@ fn ssh_key(text: &str) -> Result<String, (String, String)> {
     let mut words = text.split_whitespace();
     let well_formed = words.any(|word| KEY_KINDS.contains(&word))
         && words.next().is_some_and(|blob| {
-            blob.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'='))
+            blob.bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'='))
         });
     if well_formed {
         Ok(text.into())
     } else {
         let shown: String = text.chars().take(24).collect();
-        Err((format!("`{shown}` is no public ssh key"), "a key like `ssh-ed25519 AAAA... comment`".into()))
+        Err((
+            format!("`{shown}` is no public ssh key"),
+            "a key like `ssh-ed25519 AAAA... comment`".into(),
+        ))
     }
 }
 

@@ -117,5 +117,14 @@ fn quoted(text: &str) -> String {
     if !text.contains('\'') {
         return format!("'{text}'");
     }
-    text.split('\'').map(|piece| if piece.is_empty() { String::new() } else { format!("'{piece}'") }).collect::<Vec<_>>().join("\"'\"")
+    text.split('\'')
+        .map(|piece| {
+            if piece.is_empty() {
+                String::new()
+            } else {
+                format!("'{piece}'")
+            }
+        })
+        .collect::<Vec<_>>()
+        .join("\"'\"")
 }

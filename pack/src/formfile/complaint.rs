@@ -54,8 +54,20 @@ pub fn render(text: &str, file: &str, complaints: &[Complaint], warnings: &[Warn
     let lines: Vec<&str> = text.split('\n').map(|line| line.trim_end_matches('\r')).collect();
     let mut out = String::new();
     for complaint in complaints {
-        paint(&mut out, "error", &lines, file, complaint.span, &complaint.message);
-        remark(&mut out, complaint.span, "expected", complaint.expected.as_deref());
+        paint(
+            &mut out,
+            "error",
+            &lines,
+            file,
+            complaint.span,
+            &complaint.message,
+        );
+        remark(
+            &mut out,
+            complaint.span,
+            "expected",
+            complaint.expected.as_deref(),
+        );
         remark(&mut out, complaint.span, "help", complaint.hint.as_deref());
         out.push('\n');
     }
@@ -80,10 +92,18 @@ fn paint(out: &mut String, kind: &str, lines: &[&str], file: &str, span: Span, m
     const SHOWN_MAX: usize = 120;
     let line = lines.get(span.line as usize - 1).copied().unwrap_or("");
     let start = span.column as usize - 1;
-    let skip = if start > SHOWN_MAX / 2 { start - SHOWN_MAX / 4 } else { 0 };
+    let skip = if start > SHOWN_MAX / 2 {
+        start - SHOWN_MAX / 4
+    } else {
+        0
+    };
     // Tabs and control characters become one blank each, so that the caret stands under its character.
-    let shown: String =
-        line.chars().skip(skip).take(SHOWN_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let shown: String = line
+        .chars()
+        .skip(skip)
+        .take(SHOWN_MAX)
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
     let width = gutter(span);
     let blank = " ".repeat(width);
     let carets = "^".repeat((span.length as usize).clamp(1, SHOWN_MAX.saturating_sub(start - skip).max(1)));

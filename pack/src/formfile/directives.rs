@@ -1,14 +1,15 @@
 //! Each directive: its names, whether it may repeat, and what its arguments may be.
 //!
-//! Not here: lines and words (`text.rs`), and what holds between directives (`parse.rs`).
+//! Not here: lines and words (`text.rs`), the directives that become steps (`steps.rs`), and what holds between
+//! directives (`parse.rs`).
 
 use super::complaint::Span;
 use super::shape::{DISK_GIB, GPU_COUNT, GpuModel, MEMORY_MIB, VCPUS};
+use super::steps::{copy, env, install};
 use super::text::{Findings, Line, Word};
 use super::{
-    ACCOUNTS_MAX, Account, Base, DESCRIPTION_BYTES_MAX, DOMAINS_MAX, ENTRYPOINT_WORDS_MAX, EnvVar, GPUS_MAX, Gpu,
-    MODELS_MAX, Model, NAME_BYTES_MAX, Need, PACKAGES_MAX, PATH_BYTES_MAX, PORTS_MAX, Scope, Shape, Step,
-    account,
+    ACCOUNTS_MAX, Account, Base, DESCRIPTION_BYTES_MAX, DOMAINS_MAX, ENTRYPOINT_WORDS_MAX, GPUS_MAX, Gpu,
+    MODELS_MAX, Model, NAME_BYTES_MAX, Need, PATH_BYTES_MAX, PORTS_MAX, Shape, Step, account,
 };
 use crate::image::HealthCheck;
 use std::ops::{Range, RangeInclusive};
@@ -36,12 +37,6 @@ pub(super) struct Draft {
 impl Draft {
     pub(super) fn seen(&self, word: &str) -> bool {
         self.seen.iter().any(|(seen, _)| *seen == word)
-    }
-}
-
-impl Default for Base {
-    fn default() -> Self {
-        Base::DebianBookworm
     }
 }
 
@@ -84,7 +79,10 @@ const KEYWORDS: [(&str, &str, Times); 25] = [
 /// The nearest of `words`, if it is near enough to have been meant.
 pub(super) fn nearest<'a>(word: &str, words: &[&'a str]) -> Option<&'a str> {
     const DISTANCE_MAX: usize = 2;
-    let (distance, near) = words.iter().map(|known| (distance(word, known), *known)).min_by_key(|pair| pair.0)?;
+    let (distance, near) = words
+        .iter()
+        .map(|known| (distance(word, known), *known))
+        .min_by_key(|pair| pair.0)?;
     (distance <= DISTANCE_MAX && distance < near.len()).then_some(near)
 }
 
@@ -97,7 +95,9 @@ fn distance(a: &str, b: &str) -> usize {
         let mut corner = row[0];
         row[0] = i + 1;
         for (j, y) in b.iter().enumerate() {
-            let next = (corner + usize::from(x != *y)).min(row[j] + 1).min(row[j + 1] + 1);
+            let next = (corner + usize::from(x != *y))
+                .min(row[j] + 1)
+                .min(row[j + 1] + 1);
             corner = row[j + 1];
             row[j + 1] = next;
         }
@@ -115,16 +115,24 @@ pub(super) fn read(draft: &mut Draft, line: &Line, findings: &mut Findings) {
     };
     if let Some((_, first)) = draft.seen.iter().find(|(seen, _)| seen == directive) {
         if *times == Times::Once {
-            let alias = if keyword == *directive { String::new() } else { format!(", which means {directive},") };
+            let alias = if keyword == *directive {
+                String::new()
+            } else {
+                format!(", which means {directive},")
+            };
             let message = format!("{keyword}{alias} stands here again; it may stand once");
-            findings.complain(place, message).hint(format!("the first is in line {}; keep one", first.line));
+            findings
+                .complain(place, message)
+                .hint(format!("the first is in line {}; keep one", first.line));
             return;
         }
     } else {
         draft.seen.push((directive, place));
     }
     if args.is_empty() {
-        findings.complain(place, format!("{keyword} has no argument")).expected(usage(directive));
+        findings
+            .complain(place, format!("{keyword} has no argument"))
+            .expected(usage(directive));
         return;
     }
     match *directive {
@@ -134,8 +142,15 @@ pub(super) fn read(draft: &mut Draft, line: &Line, findings: &mut Findings) {
                 draft.description = Some(line.text[args].into());
             }
         }
-        "RUN" => draft.steps.push((place, Step::Run { command: line.text[args].into() })),
-        "ENTRYPOINT" if line.text[args.clone()].starts_with('[') => entrypoint_json(draft, line, args, findings),
+        "RUN" => draft.steps.push((
+            place,
+            Step::Run {
+                command: line.text[args].into(),
+            },
+        )),
+        "ENTRYPOINT" if line.text[args.clone()].starts_with('[') => {
+            entrypoint_json(draft, line, args, findings)
+        }
         _ => {
             let words = match line.words(args.start) {
                 Ok(words) => words,
@@ -164,10 +179,19 @@ fn words_of(draft: &mut Draft, directive: &str, line: &Line, words: &[Word], fin
                 findings.complain(line.whole(), format!("more than {ACCOUNTS_MAX} USERs"));
                 return;
             }
-            let Some(account) = account::read(line, words, findings) else { return };
-            if draft.accounts.iter().any(|(_, other)| other.username == account.username) {
+            let Some(account) = account::read(line, words, findings) else {
+                return;
+            };
+            if draft
+                .accounts
+                .iter()
+                .any(|(_, other)| other.username == account.username)
+            {
                 findings
-                    .complain(line.whole(), format!("the user `{}` stands here again", account.username))
+                    .complain(
+                        line.whole(),
+                        format!("the user `{}` stands here again", account.username),
+                    )
                     .hint("put all fields of a user into one USER");
                 return;
             }
@@ -198,7 +222,7 @@ fn words_of(draft: &mut Draft, directive: &str, line: &Line, words: &[Word], fin
     }
 }
 
-fn usage(directive: &str) -> &'static str {
+pub(super) fn usage(directive: &str) -> &'static str {
     match directive {
         "NAME" => "NAME followed by the name of the agent",
         "DESCRIPTION" => "DESCRIPTION followed by text",
@@ -246,7 +270,10 @@ fn unknown(keyword: &str, place: Span, findings: &mut Findings) {
 fn bounded(line: &Line, args: &Range<usize>, most: usize, findings: &mut Findings) -> bool {
     if args.len() > most {
         findings
-            .complain(line.span(args.clone()), format!("this text has {} bytes", args.len()))
+            .complain(
+                line.span(args.clone()),
+                format!("this text has {} bytes", args.len()),
+            )
             .expected(format!("at most {most}"));
     }
     args.len() <= most
@@ -259,7 +286,10 @@ fn name(draft: &mut Draft, line: &Line, args: Range<usize>, findings: &mut Findi
     }
     if super::slug_of(text).is_none() {
         findings
-            .complain(line.span(args), format!("the name `{text}` leaves nothing for a domain name"))
+            .complain(
+                line.span(args),
+                format!("the name `{text}` leaves nothing for a domain name"),
+            )
             .expected("at least one of a-z, A-Z, 0-9");
         return;
     }
@@ -271,7 +301,10 @@ fn only<'a>(line: &Line, words: &'a [Word], keyword: &str, findings: &mut Findin
     if let [_, second, ..] = words {
         let end = words.last().map_or(second.range.end, |last| last.range.end);
         findings
-            .complain(line.span(second.range.start..end), format!("{keyword} takes one argument"))
+            .complain(
+                line.span(second.range.start..end),
+                format!("{keyword} takes one argument"),
+            )
             .hint("remove this");
         return None;
     }
@@ -279,13 +312,18 @@ fn only<'a>(line: &Line, words: &'a [Word], keyword: &str, findings: &mut Findin
 }
 
 fn from(draft: &mut Draft, line: &Line, words: &[Word], findings: &mut Findings) {
-    let Some(word) = only(line, words, "FROM", findings) else { return };
+    let Some(word) = only(line, words, "FROM", findings) else {
+        return;
+    };
     match word.text.as_str() {
         "debian:bookworm" => draft.base = Base::DebianBookworm,
         "scratch" => draft.base = Base::Scratch,
         other => {
             findings
-                .complain(line.span(word.range.clone()), format!("there is no base `{other}`"))
+                .complain(
+                    line.span(word.range.clone()),
+                    format!("there is no base `{other}`"),
+                )
                 .expected("debian:bookworm or scratch")
                 .hint("images of other registries are not read; COPY a tree into `FROM scratch` instead");
         }
@@ -294,22 +332,33 @@ fn from(draft: &mut Draft, line: &Line, words: &[Word], findings: &mut Findings)
 
 fn model(draft: &mut Draft, line: &Line, words: &[Word], findings: &mut Findings) {
     const ID_BYTES_MAX: usize = 200;
-    let Some(word) = only(line, words, "MODEL", findings) else { return };
+    let Some(word) = only(line, words, "MODEL", findings) else {
+        return;
+    };
     let span = line.span(word.range.clone());
     let (need, id) = match word.text.split_once(':') {
         Some(("required", id)) => (Need::Required, id),
         Some(("preferred", id)) => (Need::Preferred, id),
         _ => {
             findings
-                .complain(span, format!("`{}` does not say how much the model is needed", word.text))
+                .complain(
+                    span,
+                    format!("`{}` does not say how much the model is needed", word.text),
+                )
                 .expected(usage("MODEL"));
             return;
         }
     };
-    if id.is_empty() || id.len() > ID_BYTES_MAX || id.contains(char::is_whitespace) || id.contains(['"', '\'']) {
+    if id.is_empty()
+        || id.len() > ID_BYTES_MAX
+        || id.contains(char::is_whitespace)
+        || id.contains(['"', '\''])
+    {
         findings
             .complain(span, "this is no id of a model")
-            .expected(format!("1 to {ID_BYTES_MAX} characters without blanks and quotes, like `mistral:7b`"));
+            .expected(format!(
+                "1 to {ID_BYTES_MAX} characters without blanks and quotes, like `mistral:7b`"
+            ));
         return;
     }
     if need == Need::Required && draft.models.iter().any(|model| model.need == Need::Required) {
@@ -323,191 +372,6 @@ fn model(draft: &mut Draft, line: &Line, words: &[Word], findings: &mut Findings
         return;
     }
     draft.models.push(Model { need, id: id.into() });
-}
-
-fn copy(draft: &mut Draft, line: &Line, words: &[Word], findings: &mut Findings) {
-    if let Some(option) = words.iter().find(|word| word.text.starts_with("--")) {
-        findings
-            .complain(line.span(option.range.clone()), "COPY takes no options")
-            .expected(usage("COPY"))
-            .hint("owners and modes are set by a RUN that follows");
-        return;
-    }
-    let [from, to] = words else {
-        let (span, message) = match words {
-            [only] => (line.span(only.range.clone()), "COPY has no target".to_string()),
-            [_, _, third, ..] => (line.span(third.range.clone()), "COPY takes one source and one target".into()),
-            _ => (line.whole(), "COPY has no source".into()),
-        };
-        findings
-            .complain(span, message)
-            .expected(usage("COPY"))
-            .hint("put quotes around a path with blanks; write one COPY for each source");
-        return;
-    };
-    let source = match source_path(&from.text) {
-        Ok(source) => source,
-        Err((message, hint)) => {
-            findings
-                .complain(line.span(from.range.clone()), message)
-                .expected("a path inside of the context")
-                .hint(hint);
-            return;
-        }
-    };
-    if let Err(message) = check_path(&to.text) {
-        findings
-            .complain(line.span(to.range.clone()), message)
-            .expected("a path in the image, absolute or relative to WORKDIR, without `..`");
-        return;
-    }
-    draft.steps.push((line.whole(), Step::Copy { from: source, to: to.text.clone() }));
-}
-
-/// A source of COPY in its one spelling: components joined by `/`, or `.`.
-fn source_path(text: &str) -> Result<String, (String, &'static str)> {
-    if text.starts_with('/') {
-        return Err((
-            format!("COPY cannot take `{text}`: it is outside of the context"),
-            "copy the file into the directory of the Formfile and name it from there",
-        ));
-    }
-    check_path(text).map_err(|message| {
-        (message, "COPY takes what lies in the directory of the Formfile; put the file there")
-    })?;
-    let parts: Vec<&str> = text.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
-    if parts.len() == 1 && parts[0] == "Formfile" {
-        return Err((
-            "the Formfile itself is not part of the context: it may hold passwords".into(),
-            "copy it to another name, if it is needed in the image",
-        ));
-    }
-    Ok(if parts.is_empty() { ".".into() } else { parts.join("/") })
-}
-
-fn check_path(text: &str) -> Result<(), String> {
-    if text.is_empty() {
-        return Err("this path is empty".into());
-    }
-    if text.len() > PATH_BYTES_MAX {
-        return Err(format!("this path has more than {PATH_BYTES_MAX} bytes"));
-    }
-    if text.split('/').any(|part| part == "..") {
-        return Err(format!("`..` in `{text}` leads out of the context or the image"));
-    }
-    Ok(())
-}
-
-/// A target of COPY as an absolute path; a `/` at its end is kept, and `.` means one.
-pub(super) fn in_workdir(workdir: &str, to: &str) -> String {
-    let joined = if to.starts_with('/') { to.to_string() } else { format!("{workdir}/{to}") };
-    let into = to.ends_with('/') || to == "." || to.ends_with("/.");
-    let parts: Vec<&str> = joined.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
-    match (parts.is_empty(), into) {
-        (true, _) => "/".into(),
-        (false, true) => format!("/{}/", parts.join("/")),
-        (false, false) => format!("/{}", parts.join("/")),
-    }
-}
-
-fn install(draft: &mut Draft, line: &Line, words: &[Word], findings: &mut Findings) {
-    let mut packages = Vec::new();
-    for word in words {
-        if is_package(&word.text) {
-            packages.push(word.text.clone());
-        } else {
-            findings
-                .complain(line.span(word.range.clone()), format!("`{}` is no name of a package", word.text))
-                .expected("a Debian package, like `python3` or `curl=7.88.1-10+deb12u12`")
-                .hint("options of apt-get are not taken; packages of other kinds are installed by a RUN");
-        }
-    }
-    if packages.len() > PACKAGES_MAX {
-        findings.complain(line.whole(), format!("more than {PACKAGES_MAX} packages in one INSTALL"));
-        return;
-    }
-    if !packages.is_empty() {
-        draft.steps.push((line.whole(), Step::Install { packages }));
-    }
-}
-
-/// `name[:arch][=version]`. A dash at either end would be an option or a removal to apt-get.
-fn is_package(text: &str) -> bool {
-    const NAME_MAX: usize = 128;
-    let (name, version) = text.split_once('=').map_or((text, None), |(name, version)| (name, Some(version)));
-    let (name, arch) = name.split_once(':').map_or((name, None), |(name, arch)| (name, Some(arch)));
-    let lower = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    name.len() >= 2
-        && name.len() <= NAME_MAX
-        && name.bytes().next().is_some_and(lower)
-        && name.bytes().all(|b| lower(b) || matches!(b, b'+' | b'-' | b'.'))
-        && !name.ends_with('-')
-        && arch.is_none_or(|arch| !arch.is_empty() && arch.bytes().all(|b| lower(b) || b == b'-'))
-        && version.is_none_or(|version| {
-            !version.is_empty()
-                && version.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.~:".contains(&b))
-                && version.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
-        })
-}
-
-fn env(draft: &mut Draft, line: &Line, words: &[Word], findings: &mut Findings) {
-    let mut scope = Scope::System;
-    let mut pairs = words;
-    if let Some((first, rest)) = words.split_first()
-        && let Some(option) = first.text.strip_prefix("--")
-    {
-        pairs = rest;
-        match option.strip_prefix("scope=").map(scope_of) {
-            Some(Some(read)) => scope = read,
-            _ => {
-                findings
-                    .complain(line.span(first.range.clone()), format!("`{}` is no scope", first.text))
-                    .expected("--scope=system, --scope=user:NAME or --scope=service:NAME");
-            }
-        }
-    }
-    if pairs.is_empty() {
-        findings.complain(line.whole(), "ENV names no variable").expected(usage("ENV"));
-    }
-    for word in pairs {
-        let span = line.span(word.range.clone());
-        let Some((key, value)) = word.text.split_once('=') else {
-            findings
-                .complain(span, format!("`{}` is no KEY=value", word.text))
-                .expected(usage("ENV"))
-                .hint("put quotes around a value that holds blanks: KEY=\"two words\"");
-            continue;
-        };
-        if !is_key(key) {
-            findings
-                .complain(span, format!("`{key}` is no name of a variable"))
-                .expected("letters, digits and _, not beginning with a digit");
-            continue;
-        }
-        let (key, value) = (key.to_string(), value.to_string());
-        draft.steps.push((line.whole(), Step::Env(EnvVar { scope: scope.clone(), key, value })));
-    }
-}
-
-fn is_key(key: &str) -> bool {
-    const KEY_BYTES_MAX: usize = 256;
-    key.len() <= KEY_BYTES_MAX
-        && key.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
-        && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
-}
-
-fn scope_of(text: &str) -> Option<Scope> {
-    let service = |name: &str| {
-        name.len() <= 64
-            && name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
-            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.@".contains(&b))
-    };
-    match text.split_once(':') {
-        None if text == "system" => Some(Scope::System),
-        Some(("user", name)) if account::is_username(name) => Some(Scope::User(name.into())),
-        Some(("service", name)) if service(name) => Some(Scope::Service(name.into())),
-        _ => None,
-    }
 }
 
 fn number(
@@ -540,11 +404,18 @@ fn number(
 }
 
 fn gpu(draft: &mut Draft, line: &Line, words: &[Word], findings: &mut Findings) {
-    let Some(word) = only(line, words, "GPU", findings) else { return };
+    let Some(word) = only(line, words, "GPU", findings) else {
+        return;
+    };
     let span = line.span(word.range.clone());
-    let (model, count) = word.text.split_once(':').map_or((word.text.as_str(), None), |(m, c)| (m, Some(c)));
+    let (model, count) = word
+        .text
+        .split_once(':')
+        .map_or((word.text.as_str(), None), |(m, c)| (m, Some(c)));
     let Some(model) = GpuModel::ALL.into_iter().find(|known| known.word() == model) else {
-        findings.complain(span, format!("there is no GPU `{model}`")).expected("RTX5090, H100, H200 or B200");
+        findings
+            .complain(span, format!("there is no GPU `{model}`"))
+            .expected("RTX5090, H100, H200 or B200");
         return;
     };
     let count = match count.map_or(Ok(1), str::parse::<u64>) {
@@ -564,7 +435,9 @@ fn gpu(draft: &mut Draft, line: &Line, words: &[Word], findings: &mut Findings) 
 }
 
 fn workdir(draft: &mut Draft, line: &Line, words: &[Word], findings: &mut Findings) {
-    let Some(word) = only(line, words, "WORKDIR", findings) else { return };
+    let Some(word) = only(line, words, "WORKDIR", findings) else {
+        return;
+    };
     let text = word.text.as_str();
     let refused = if !text.starts_with('/') {
         Some(format!("WORKDIR `{text}` is not absolute"))
@@ -576,7 +449,9 @@ fn workdir(draft: &mut Draft, line: &Line, words: &[Word], findings: &mut Findin
         None
     };
     if let Some(message) = refused {
-        findings.complain(line.span(word.range.clone()), message).expected("a path like /app");
+        findings
+            .complain(line.span(word.range.clone()), message)
+            .expected("a path like /app");
         return;
     }
     let parts: Vec<&str> = text.split('/').filter(|part| !part.is_empty()).collect();
@@ -602,9 +477,14 @@ fn entrypoint(draft: &mut Draft, span: Span, words: Vec<String>, findings: &mut 
             .complain(span, format!("ENTRYPOINT has {} words", words.len()))
             .expected(format!("at most {ENTRYPOINT_WORDS_MAX}"));
     } else if words.first().is_none_or(String::is_empty) {
-        findings.complain(span, "ENTRYPOINT names no program").expected(usage("ENTRYPOINT"));
+        findings
+            .complain(span, "ENTRYPOINT names no program")
+            .expected(usage("ENTRYPOINT"));
     } else if words.iter().any(|word| word.contains('\0')) {
-        findings.complain(span, "a word of ENTRYPOINT holds a NUL; no program can be given that");
+        findings.complain(
+            span,
+            "a word of ENTRYPOINT holds a NUL; no program can be given that",
+        );
     } else {
         draft.entrypoint = words;
     }
@@ -629,7 +509,9 @@ fn expose(draft: &mut Draft, line: &Line, words: &[Word], findings: &mut Finding
                 findings.complain(span, format!("more than {PORTS_MAX} ports"));
             }
             _ => {
-                findings.complain(span, format!("`{port}` is no port")).expected("a number from 1 to 65535");
+                findings
+                    .complain(span, format!("`{port}` is no port"))
+                    .expected("a number from 1 to 65535");
             }
         }
     }
@@ -664,7 +546,9 @@ fn domains(draft: &mut Draft, line: &Line, words: &[Word], findings: &mut Findin
 
 fn is_label(label: &str) -> bool {
     (1..=63).contains(&label.len())
-        && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && label
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         && !label.starts_with('-')
         && !label.ends_with('-')
 }
@@ -676,10 +560,14 @@ fn health(draft: &mut Draft, line: &Line, words: &[Word], findings: &mut Finding
         ["none"] => Some(HealthCheck::None),
         ["tcp"] => Some(HealthCheck::Tcp { port: 0 }),
         ["tcp", port] => port_of(port).map(|port| HealthCheck::Tcp { port }),
-        ["http", path] if is_url_path(path) => Some(HealthCheck::Http { path: (*path).into(), port: 0 }),
-        ["http", path, port] if is_url_path(path) => {
-            port_of(port).map(|port| HealthCheck::Http { path: (*path).into(), port })
-        }
+        ["http", path] if is_url_path(path) => Some(HealthCheck::Http {
+            path: (*path).into(),
+            port: 0,
+        }),
+        ["http", path, port] if is_url_path(path) => port_of(port).map(|port| HealthCheck::Http {
+            path: (*path).into(),
+            port,
+        }),
         _ => None,
     };
     if check.is_none() {
@@ -694,5 +582,7 @@ fn health(draft: &mut Draft, line: &Line, words: &[Word], findings: &mut Finding
 fn is_url_path(path: &str) -> bool {
     path.starts_with('/')
         && path.len() <= PATH_BYTES_MAX
-        && path.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'\'' | b'\\' | b'#'))
+        && path
+            .bytes()
+            .all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'\'' | b'\\' | b'#'))
 }

@@ -18,7 +18,11 @@ pub struct Parsed {
     pub warnings: Vec<Warning>,
 }
 
-const START: Span = Span { line: 1, column: 1, length: 1 };
+const START: Span = Span {
+    line: 1,
+    column: 1,
+    length: 1,
+};
 
 /// As [`parse`], for bytes of unknown encoding.
 pub fn parse_bytes(bytes: &[u8]) -> Parsed {
@@ -30,7 +34,11 @@ pub fn parse_bytes(bytes: &[u8]) -> Parsed {
             let line = good.matches('\n').count() as u32 + 1;
             let column = good.rsplit('\n').next().unwrap_or("").chars().count() as u32 + 1;
             refused(Complaint {
-                span: Span { line, column, length: 1 },
+                span: Span {
+                    line,
+                    column,
+                    length: 1,
+                },
                 message: "the text is not UTF-8 from here on".into(),
                 expected: Some("UTF-8".into()),
                 hint: Some("save the file as UTF-8".into()),
@@ -62,11 +70,21 @@ pub fn parse(text: &str) -> Parsed {
         directives::read(&mut draft, line, &mut findings);
     }
     let formfile = finish(draft, &mut findings);
-    let Findings { mut complaints, mut warnings } = findings;
+    let Findings {
+        mut complaints,
+        mut warnings,
+    } = findings;
     complaints.sort_by_key(|complaint| complaint.span);
     complaints.truncate(COMPLAINTS_MAX);
     warnings.sort_by_key(|warning| warning.span);
-    Parsed { formfile: if complaints.is_empty() { Ok(formfile) } else { Err(complaints) }, warnings }
+    Parsed {
+        formfile: if complaints.is_empty() {
+            Ok(formfile)
+        } else {
+            Err(complaints)
+        },
+        warnings,
+    }
 }
 
 fn too_long(bytes: usize) -> Complaint {
@@ -79,7 +97,10 @@ fn too_long(bytes: usize) -> Complaint {
 }
 
 fn refused(complaint: Complaint) -> Parsed {
-    Parsed { formfile: Err(vec![complaint]), warnings: Vec::new() }
+    Parsed {
+        formfile: Err(vec![complaint]),
+        warnings: Vec::new(),
+    }
 }
 
 /// Fills in the defaults, and judges what no single line can.
@@ -126,18 +147,31 @@ fn finish(draft: Draft, findings: &mut Findings) -> Formfile {
                 .hint("use `FROM debian:bookworm`, or COPY what you need");
         }
         steps.push(match step {
-            Step::Copy { from, to } => Step::Copy { from, to: directives::in_workdir(&workdir, &to) },
+            Step::Copy { from, to } => Step::Copy {
+                from,
+                to: super::steps::in_workdir(&workdir, &to),
+            },
             step => step,
         });
     }
     if !draft.seen.iter().any(|(word, _)| *word == "COPY") {
-        let at = steps.iter().position(|step| matches!(step, Step::Run { .. })).unwrap_or(steps.len());
-        let to = if workdir.ends_with('/') { workdir.clone() } else { format!("{workdir}/") };
+        let at = steps
+            .iter()
+            .position(|step| matches!(step, Step::Run { .. }))
+            .unwrap_or(steps.len());
+        let to = if workdir.ends_with('/') {
+            workdir.clone()
+        } else {
+            format!("{workdir}/")
+        };
         steps.insert(at, Step::Copy { from: ".".into(), to });
     }
     if steps.len() > STEPS_MAX {
         findings
-            .complain(START, format!("RUN, COPY, INSTALL and ENV make {} steps together", steps.len()))
+            .complain(
+                START,
+                format!("RUN, COPY, INSTALL and ENV make {} steps together", steps.len()),
+            )
             .expected(format!("at most {STEPS_MAX}"))
             .hint("join commands with `&&`, and packages in one INSTALL");
     }
@@ -145,7 +179,10 @@ fn finish(draft: Draft, findings: &mut Findings) -> Formfile {
         matches!(step, Step::Install { packages } if packages.iter().any(|p| p.contains("ssh")))
             || matches!(step, Step::Run { command } if command.contains("ssh"))
     });
-    if let Some((span, _)) = draft.accounts.iter().find(|(_, account)| !account.ssh_authorized_keys.is_empty())
+    if let Some((span, _)) = draft
+        .accounts
+        .iter()
+        .find(|(_, account)| !account.ssh_authorized_keys.is_empty())
         && !has_sshd
     {
         findings.warn(

@@ -28,7 +28,12 @@ pub struct Shape {
 
 impl Default for Shape {
     fn default() -> Self {
-        Shape { vcpus: 1, memory_mib: 512, disk_gib: 5, gpus: Vec::new() }
+        Shape {
+            vcpus: 1,
+            memory_mib: 512,
+            disk_gib: 5,
+            gpus: Vec::new(),
+        }
     }
 }
 

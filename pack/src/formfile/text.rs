@@ -18,13 +18,24 @@ pub(super) struct Findings {
 impl Findings {
     pub(super) fn complain(&mut self, span: Span, message: impl Into<String>) -> &mut Complaint {
         // The bound is applied at the end, so that the caller may still add its hint.
-        self.complaints.push(Complaint { span, message: message.into(), expected: None, hint: None });
-        self.complaints.last_mut().expect("one was pushed on the line above")
+        self.complaints.push(Complaint {
+            span,
+            message: message.into(),
+            expected: None,
+            hint: None,
+        });
+        self.complaints
+            .last_mut()
+            .expect("one was pushed on the line above")
     }
 
     pub(super) fn warn(&mut self, span: Span, message: impl Into<String>, hint: impl Into<String>) {
         if self.warnings.len() < COMPLAINTS_MAX {
-            self.warnings.push(Warning { span, message: message.into(), hint: Some(hint.into()) });
+            self.warnings.push(Warning {
+                span,
+                message: message.into(),
+                hint: Some(hint.into()),
+            });
         }
     }
 }
@@ -61,9 +72,17 @@ impl Line {
     pub(super) fn span(&self, range: Range<usize>) -> Span {
         let at = self.marks.partition_point(|mark| mark.0 <= range.start).max(1) - 1;
         let (offset, line, column) = self.marks[at];
-        let end = self.marks.get(at + 1).map_or(self.text.len(), |next| next.0).min(range.end);
+        let end = self
+            .marks
+            .get(at + 1)
+            .map_or(self.text.len(), |next| next.0)
+            .min(range.end);
         let chars = |from: usize, to: usize| self.text.get(from..to).map_or(0, |s| s.chars().count() as u32);
-        Span { line, column: column + chars(offset, range.start), length: chars(range.start, end).max(1) }
+        Span {
+            line,
+            column: column + chars(offset, range.start),
+            length: chars(range.start, end).max(1),
+        }
     }
 
     /// The place of all of it.
@@ -90,7 +109,10 @@ impl Line {
                 words.extend(word.take());
                 continue;
             }
-            let current = word.get_or_insert_with(|| Word { text: String::new(), range: offset..offset });
+            let current = word.get_or_insert_with(|| Word {
+                text: String::new(),
+                range: offset..offset,
+            });
             current.range.end = offset + character.len_utf8();
             match quote {
                 Some((open, _)) if character == open => quote = None,
@@ -116,7 +138,11 @@ pub(super) fn lines(text: &str, findings: &mut Findings) -> Vec<Line> {
     let mut lines = Vec::new();
     let mut open: Option<Line> = None;
     let mut overlong = false;
-    let mut last = Span { line: 1, column: 1, length: 1 };
+    let mut last = Span {
+        line: 1,
+        column: 1,
+        length: 1,
+    };
     // What follows the last line end is no line.
     for (index, raw) in text.strip_suffix('\n').unwrap_or(text).split('\n').enumerate() {
         let number = index as u32 + 1;
@@ -131,8 +157,15 @@ pub(super) fn lines(text: &str, findings: &mut Findings) -> Vec<Line> {
         // An even run is the shell's own escaped backslash.
         let goes_on = slashes % 2 == 1;
         let kept = if goes_on { &body[..body.len() - 1] } else { body };
-        last = Span { line: number, column: indent + body.chars().count().max(1) as u32, length: 1 };
-        let line = open.get_or_insert_with(|| Line { text: String::new(), marks: Vec::new() });
+        last = Span {
+            line: number,
+            column: indent + body.chars().count().max(1) as u32,
+            length: 1,
+        };
+        let line = open.get_or_insert_with(|| Line {
+            text: String::new(),
+            marks: Vec::new(),
+        });
         if !overlong {
             // The blanks before a continued piece stay: RUN's shell would see them too.
             let (piece, column) = if line.text.is_empty() {
@@ -147,7 +180,10 @@ pub(super) fn lines(text: &str, findings: &mut Findings) -> Vec<Line> {
             overlong = true;
             let span = line.span(0..line.keyword().0.len().min(LINE_BYTES_MAX));
             findings
-                .complain(span, format!("this directive has more than {LINE_BYTES_MAX} bytes"))
+                .complain(
+                    span,
+                    format!("this directive has more than {LINE_BYTES_MAX} bytes"),
+                )
                 .hint("put long commands into a script and COPY it");
             line.text.clear();
         }
@@ -176,11 +212,17 @@ fn without_controls(raw: &str, number: u32, findings: &mut Findings) -> String {
     let bad = |character: char| character.is_control() && character != '\t';
     if let Some(index) = raw.chars().position(bad) {
         let code = raw.chars().nth(index).map_or(0, u32::from);
-        let span = Span { line: number, column: index as u32 + 1, length: 1 };
+        let span = Span {
+            line: number,
+            column: index as u32 + 1,
+            length: 1,
+        };
         findings
             .complain(span, format!("a control character (U+{code:04X}) stands here"))
             .expected("printable text, blanks and tabs")
             .hint("remove it; line ends are LF or CR LF");
     }
-    raw.chars().map(|character| if bad(character) { ' ' } else { character }).collect()
+    raw.chars()
+        .map(|character| if bad(character) { ' ' } else { character })
+        .collect()
 }

@@ -51,9 +51,15 @@ pub(super) fn find(bases: &Path, base: Base) -> Option<BaseTree> {
     let key = folder.strip_prefix(name(base))?.strip_prefix('-')?.parse().ok()?;
     let folder = bases.join(&folder);
     let made_from = fs::read_to_string(folder.join("made_from")).ok()?.parse().ok()?;
-    let age = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH + Duration::from_secs(u64::from(made_from)));
+    let age =
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH + Duration::from_secs(u64::from(made_from)));
     let stale = base != Base::Scratch && age.is_ok_and(|age| age > BASE_AGE_MAX);
-    Some(BaseTree { root: folder.join("root"), key, made_from, stale })
+    Some(BaseTree {
+        root: folder.join("root"),
+        key,
+        made_from,
+        stale,
+    })
 }
 
 /// Makes a base and puts it in the place of the one before. `scratch` is an empty folder beside the cache.
@@ -63,7 +69,10 @@ pub(super) fn make(
     scratch: &Path,
     log: &mut StepLog<'_>,
 ) -> Result<BaseTree, BuildError> {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs();
     let made = scratch.join("base");
     let root = made.join("root");
     fs::create_dir_all(&root)?;
@@ -88,7 +97,10 @@ pub(super) fn make(
     fs::rename(&pointer, bases.join(name(base)))?;
     for entry in fs::read_dir(bases)? {
         let entry = entry?;
-        let old = entry.file_name().to_string_lossy().starts_with(&format!("{}-", name(base)));
+        let old = entry
+            .file_name()
+            .to_string_lossy()
+            .starts_with(&format!("{}-", name(base)));
         if old && entry.file_name().to_string_lossy() != folder {
             fs::remove_dir_all(entry.path())?;
         }
@@ -107,7 +119,10 @@ fn content_key(root: &Path) -> io::Result<Digest> {
 fn debian(root: &Path, scratch: &Path, log: &mut StepLog<'_>) -> Result<(), BuildError> {
     let mut sources = Vec::new();
     let (list, stanzas) = host_sources()?;
-    for (file, text) in [("debian.list", list.join("\n")), ("debian.sources", stanzas.join("\n\n"))] {
+    for (file, text) in [
+        ("debian.list", list.join("\n")),
+        ("debian.sources", stanzas.join("\n\n")),
+    ] {
         if !text.is_empty() {
             let path = scratch.join(file);
             fs::write(&path, text + "\n")?;
@@ -140,8 +155,11 @@ fn debian(root: &Path, scratch: &Path, log: &mut StepLog<'_>) -> Result<(), Buil
         command.arg("--include=ca-certificates");
     }
     command.arg(apt::SUITE).arg(root).args(sources);
-    sandbox::run(command, &World::Host, MAKE_MS_MAX, log)
-        .map_err(|why| BuildError::Base { base: name(Base::DebianBookworm), why, tail: log.tail() })
+    sandbox::run(command, &World::Host, MAKE_MS_MAX, log).map_err(|why| BuildError::Base {
+        base: name(Base::DebianBookworm),
+        why,
+        tail: log.tail(),
+    })
 }
 
 /// The host's sources that a base can use: one-line entries and stanzas.
@@ -162,8 +180,14 @@ fn host_sources() -> io::Result<(Vec<String>, Vec<String>)> {
     sources.sort();
     let read = |path: &PathBuf| fs::read_to_string(path).unwrap_or_default();
     Ok((
-        lists.iter().flat_map(|path| apt::list_lines(&read(path))).collect(),
-        sources.iter().flat_map(|path| apt::stanzas(&read(path))).collect(),
+        lists
+            .iter()
+            .flat_map(|path| apt::list_lines(&read(path)))
+            .collect(),
+        sources
+            .iter()
+            .flat_map(|path| apt::stanzas(&read(path)))
+            .collect(),
     ))
 }
 
@@ -174,5 +198,8 @@ pub(super) fn host_settings() -> Vec<String> {
         .stdin(Stdio::null())
         .stderr(Stdio::null())
         .output();
-    output.map_or_else(|_| Vec::new(), |output| apt::settings(&String::from_utf8_lossy(&output.stdout)))
+    output.map_or_else(
+        |_| Vec::new(),
+        |output| apt::settings(&String::from_utf8_lossy(&output.stdout)),
+    )
 }

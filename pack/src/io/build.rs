@@ -193,10 +193,22 @@ impl Builder {
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
             drop(Alone::clear(&lock, &cache)?);
         }
-        for name in ["tmp", "bases", "layers", "builds", "logs", "apt/lists/partial", "apt/archives/partial"] {
+        for name in [
+            "tmp",
+            "bases",
+            "layers",
+            "builds",
+            "logs",
+            "apt/lists/partial",
+            "apt/archives/partial",
+        ] {
             fs::create_dir_all(cache.join(name))?;
         }
-        Ok(Builder { cache, lock, one_at_a_time: Mutex::new(()) })
+        Ok(Builder {
+            cache,
+            lock,
+            one_at_a_time: Mutex::new(()),
+        })
     }
 
     /// What this host lacks to build, if anything: for a node's status, before anyone asks it to build.
@@ -205,7 +217,14 @@ impl Builder {
             return Err(BuildError::NotRoot);
         }
         for tool in ["mmdebstrap", "mke2fs", "resize2fs"] {
-            let paths = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+            let paths = [
+                "/usr/local/sbin",
+                "/usr/local/bin",
+                "/usr/sbin",
+                "/usr/bin",
+                "/sbin",
+                "/bin",
+            ];
             if !paths.iter().any(|path| Path::new(path).join(tool).exists()) {
                 return Err(BuildError::MissingTool(tool));
             }
@@ -236,7 +255,12 @@ impl Builder {
         let log_path = self.cache.join("logs").join(format!("{content}.log"));
         let mut log = StepLog::new(File::create(&log_path)?, progress);
         let result = alone(|| {
-            let mut work = Work { cache: &self.cache, log: &mut log, log_path: &log_path, scratch: scratch.path() };
+            let mut work = Work {
+                cache: &self.cache,
+                log: &mut log,
+                log_path: &log_path,
+                scratch: scratch.path(),
+            };
             work.build(archive, content)
         });
         self.tidy()?;
@@ -258,13 +282,23 @@ impl Builder {
         file.take(MANIFEST_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
         let manifest = ImageManifest::from_bytes(&bytes)?;
         layers::touch(&path);
-        Ok(Some(BuiltImage { manifest, disk: folder.join("disk.ext4"), log: folder.join("log"), cached: true }))
+        Ok(Some(BuiltImage {
+            manifest,
+            disk: folder.join("disk.ext4"),
+            log: folder.join("log"),
+            cached: true,
+        }))
     }
 
     /// Keeps the cache within its bounds.
     fn tidy(&self) -> io::Result<()> {
-        Layers { folder: self.cache.join("layers") }.prune(layers::LAYERS_BYTES_MAX)?;
-        keep_newest(&self.cache.join("builds"), BUILDS_MAX, |path| path.join("manifest"))?;
+        Layers {
+            folder: self.cache.join("layers"),
+        }
+        .prune(layers::LAYERS_BYTES_MAX)?;
+        keep_newest(&self.cache.join("builds"), BUILDS_MAX, |path| {
+            path.join("manifest")
+        })?;
         keep_newest(&self.cache.join("logs"), LOGS_MAX, Path::to_path_buf)?;
         install::prune(&self.cache.join("apt"))
     }
@@ -275,20 +309,30 @@ fn keep_newest(folder: &Path, most: usize, mark: impl Fn(&Path) -> PathBuf) -> i
     let mut all = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        let used = mark(&path).metadata().and_then(|meta| meta.modified()).unwrap_or(std::time::UNIX_EPOCH);
+        let used = mark(&path)
+            .metadata()
+            .and_then(|meta| meta.modified())
+            .unwrap_or(std::time::UNIX_EPOCH);
         all.push((used, path));
     }
     all.sort();
     let surplus = all.len().saturating_sub(most);
     for (_, path) in all.into_iter().take(surplus) {
-        if path.is_dir() { fs::remove_dir_all(path)? } else { fs::remove_file(path)? }
+        if path.is_dir() {
+            fs::remove_dir_all(path)?
+        } else {
+            fs::remove_file(path)?
+        }
     }
     Ok(())
 }
 
 fn file_digest(path: &Path) -> Result<Digest, BuildError> {
     let mut file = File::open(path).map_err(|error| {
-        io::Error::new(error.kind(), format!("cannot open the context {}: {error}", path.display()))
+        io::Error::new(
+            error.kind(),
+            format!("cannot open the context {}: {error}", path.display()),
+        )
     })?;
     let mut hasher = DigestHasher::new(DigestKind::Build);
     let mut buffer = vec![0; 1 << 20];
@@ -322,18 +366,22 @@ impl Work<'_, '_> {
         let count = self.count(&formfile);
         let base = self.base(formfile.base, count)?;
         let mut failure = None;
-        let plan = plan::plan(&formfile, base.key, |path| match context::tree_digest(&root, path) {
-            Ok(digest) => digest,
-            Err(error) => {
-                failure = Some(error);
-                None
+        let plan = plan::plan(&formfile, base.key, |path| {
+            match context::tree_digest(&root, path) {
+                Ok(digest) => digest,
+                Err(error) => {
+                    failure = Some(error);
+                    None
+                }
             }
         });
         if let Some(error) = failure {
             return Err(error.into());
         }
         let plan = plan?;
-        let layers = Layers { folder: self.cache.join("layers") };
+        let layers = Layers {
+            folder: self.cache.join("layers"),
+        };
         let stack_folder = self.scratch.join("stack");
         fs::create_dir(&stack_folder)?;
         let mut stack = Stack::new(&layers, stack_folder, &base.root)?;
@@ -353,20 +401,40 @@ impl Work<'_, '_> {
         let found = base::find(&bases, base);
         let text = format!("FROM {}", base.word());
         if let Some(tree) = found.clone().filter(|tree| !tree.stale) {
-            self.log.begin(BuildEvent::Step { number: 1, of, text: text.clone(), cached: true }, &text);
+            self.log.begin(
+                BuildEvent::Step {
+                    number: 1,
+                    of,
+                    text: text.clone(),
+                    cached: true,
+                },
+                &text,
+            );
             return Ok(tree);
         }
         let started = Instant::now();
-        self.log.begin(BuildEvent::Step { number: 1, of, text: text.clone(), cached: false }, &text);
+        self.log.begin(
+            BuildEvent::Step {
+                number: 1,
+                of,
+                text: text.clone(),
+                cached: false,
+            },
+            &text,
+        );
         match base::make(&bases, base, self.scratch, self.log) {
             Ok(tree) => {
-                self.log.event(BuildEvent::Done { ms: started.elapsed().as_millis() as u64 });
+                self.log.event(BuildEvent::Done {
+                    ms: started.elapsed().as_millis() as u64,
+                });
                 Ok(tree)
             }
             Err(error) => match found {
                 // An old base is better than no image while the mirrors are away.
                 Some(old) => {
-                    self.log.note(&format!("the base is old and could not be made anew; it is used as it is: {error}"));
+                    self.log.note(&format!(
+                        "the base is old and could not be made anew; it is used as it is: {error}"
+                    ));
                     Ok(old)
                 }
                 None => Err(error),
@@ -388,7 +456,15 @@ impl Work<'_, '_> {
             let found = layers.find(&step.key);
             let cached = found.is_some();
             let (number, of) = (index + 2, plan.steps.len() + 2);
-            self.log.begin(BuildEvent::Step { number, of, text: text.clone(), cached }, &text);
+            self.log.begin(
+                BuildEvent::Step {
+                    number,
+                    of,
+                    text: text.clone(),
+                    cached,
+                },
+                &text,
+            );
             if let Some(tree) = found {
                 stack.push(&tree)?;
             } else {
@@ -400,7 +476,9 @@ impl Work<'_, '_> {
                 }
                 done?;
                 stack.commit(&step.key)?;
-                self.log.event(BuildEvent::Done { ms: started.elapsed().as_millis() as u64 });
+                self.log.event(BuildEvent::Done {
+                    ms: started.elapsed().as_millis() as u64,
+                });
             }
             only_packages &= matches!(step.action, StepAction::Install { .. });
         }
@@ -415,7 +493,10 @@ impl Work<'_, '_> {
         only_packages: bool,
     ) -> Result<(), BuildError> {
         let root = stack.merged();
-        let edit = |source| BuildError::Edit { step: action.to_string(), source };
+        let edit = |source| BuildError::Edit {
+            step: action.to_string(),
+            source,
+        };
         match action {
             StepAction::Copy { from, to } => {
                 let context = edits::open_context(context).map_err(edit)?;
@@ -425,14 +506,34 @@ impl Work<'_, '_> {
             StepAction::Settle { env, workdir } => {
                 inside(&root, || edits::settle(env, workdir)).map_err(edit)
             }
-            StepAction::Run { command, env, workdir } => {
+            StepAction::Run {
+                command,
+                env,
+                workdir,
+            } => {
                 inside(&root, || edits::prepare(workdir)).map_err(edit)?;
                 let mut shell = Command::new("/bin/sh");
-                shell.arg("-c").arg(command).env_clear().envs(install::environment());
+                shell
+                    .arg("-c")
+                    .arg(command)
+                    .env_clear()
+                    .envs(install::environment());
                 shell.envs(env.iter().map(|(key, value)| (key, value)));
-                let resolv = Bind { source: Path::new("/etc/resolv.conf"), target: "/etc/resolv.conf", read_only: true };
-                let binds = if resolv.source.exists() { vec![resolv] } else { Vec::new() };
-                let world = World::Tree { root: &root, workdir, binds: &binds };
+                let resolv = Bind {
+                    source: Path::new("/etc/resolv.conf"),
+                    target: "/etc/resolv.conf",
+                    read_only: true,
+                };
+                let binds = if resolv.source.exists() {
+                    vec![resolv]
+                } else {
+                    Vec::new()
+                };
+                let world = World::Tree {
+                    root: &root,
+                    workdir,
+                    binds: &binds,
+                };
                 sandbox::run(shell, &world, STEP_MS_MAX, self.log).map_err(|why| self.failed(action, why))
             }
             StepAction::Install { packages } => {
@@ -441,15 +542,27 @@ impl Work<'_, '_> {
                     edits::before_install()
                 })
                 .map_err(edit)?;
-                install::run(&root, &self.cache.join("apt"), self.scratch, packages, only_packages, self.log)
-                    .map_err(|why| self.failed(action, why))?;
+                install::run(
+                    &root,
+                    &self.cache.join("apt"),
+                    self.scratch,
+                    packages,
+                    only_packages,
+                    self.log,
+                )
+                .map_err(|why| self.failed(action, why))?;
                 inside(&root, || edits::after_install(policy_is_ours)).map_err(edit)
             }
         }
     }
 
     fn failed(&mut self, action: &StepAction, why: RunError) -> BuildError {
-        BuildError::Step { step: action.to_string(), why, tail: self.log.tail(), log: self.log_path.into() }
+        BuildError::Step {
+            step: action.to_string(),
+            why,
+            tail: self.log.tail(),
+            log: self.log_path.into(),
+        }
     }
 
     fn disk(
@@ -461,12 +574,23 @@ impl Work<'_, '_> {
     ) -> Result<(ImageManifest, PathBuf), BuildError> {
         let started = Instant::now();
         let text = "write the disk".to_string();
-        self.log.begin(BuildEvent::Step { number: of, of, text: text.clone(), cached: false }, &text);
+        self.log.begin(
+            BuildEvent::Step {
+                number: of,
+                of,
+                text: text.clone(),
+                cached: false,
+            },
+            &text,
+        );
         let disk = self.scratch.join("disk.ext4");
         stack.open_read_only()?;
         let made = disk::make(&stack.merged(), &disk, base.made_from, self.log);
         stack.close()?;
-        made.map_err(|why| BuildError::Disk { why, tail: self.log.tail() })?;
+        made.map_err(|why| BuildError::Disk {
+            why,
+            tail: self.log.tail(),
+        })?;
         let manifest = ImageManifest {
             version: MANIFEST_VERSION,
             formfile_digest: plan.formfile_digest,
@@ -475,7 +599,9 @@ impl Work<'_, '_> {
         };
         // As others will read it: what they would refuse must not leave this builder.
         ImageManifest::from_bytes(&manifest.to_bytes())?;
-        self.log.event(BuildEvent::Done { ms: started.elapsed().as_millis() as u64 });
+        self.log.event(BuildEvent::Done {
+            ms: started.elapsed().as_millis() as u64,
+        });
         Ok((manifest, disk))
     }
 
@@ -492,11 +618,19 @@ impl Work<'_, '_> {
         fs::copy(self.log_path, made.join("log"))?;
         fs::write(made.join("manifest"), manifest.to_bytes())?;
         rustix::fs::syncfs(File::open(&made)?).map_err(io::Error::from)?;
-        let place = self.cache.join("builds").join(build_key(content, base.key).to_string());
+        let place = self
+            .cache
+            .join("builds")
+            .join(build_key(content, base.key).to_string());
         if place.exists() {
             fs::remove_dir_all(&place)?;
         }
         fs::rename(&made, &place)?;
-        Ok(BuiltImage { manifest, disk: place.join("disk.ext4"), log: place.join("log"), cached: false })
+        Ok(BuiltImage {
+            manifest,
+            disk: place.join("disk.ext4"),
+            log: place.join("log"),
+            cached: false,
+        })
     }
 }

@@ -107,12 +107,26 @@ pub fn archive(dir: &Path, formfile: &Formfile, into: &Path) -> Result<Archived,
     let mut out = BufWriter::with_capacity(1 << 20, file);
     let failed = || doing(format!("cannot write {}", into.display()));
     let text = formfile.canonical();
-    entry(&mut out, FORMFILE, EntryType::Regular, 0o644, text.len() as u64, None).map_err(failed())?;
+    entry(
+        &mut out,
+        FORMFILE,
+        EntryType::Regular,
+        0o644,
+        text.len() as u64,
+        None,
+    )
+    .map_err(failed())?;
     body(&mut out, &mut text.as_bytes(), text.len() as u64).map_err(failed())?;
     for (path, found) in &found {
-        let name = if path.is_empty() { CONTEXT.to_string() } else { format!("{CONTEXT}/{path}") };
+        let name = if path.is_empty() {
+            CONTEXT.to_string()
+        } else {
+            format!("{CONTEXT}/{path}")
+        };
         match found {
-            Found::Directory => entry(&mut out, &name, EntryType::Directory, 0o755, 0, None).map_err(failed())?,
+            Found::Directory => {
+                entry(&mut out, &name, EntryType::Directory, 0o755, 0, None).map_err(failed())?
+            }
             Found::Symlink(target) => {
                 entry(&mut out, &name, EntryType::Symlink, 0o777, 0, Some(target)).map_err(failed())?;
             }
@@ -126,7 +140,9 @@ pub fn archive(dir: &Path, formfile: &Formfile, into: &Path) -> Result<Archived,
                     .map_err(doing(format!("cannot read {path}")))?;
                 entry(&mut out, &name, EntryType::Regular, mode, *bytes, None).map_err(failed())?;
                 let copied = body(&mut out, &mut file, *bytes).map_err(failed())?;
-                let more = file.read(&mut [0]).map_err(doing(format!("cannot read {path}")))?;
+                let more = file
+                    .read(&mut [0])
+                    .map_err(doing(format!("cannot read {path}")))?;
                 if copied != *bytes || more != 0 {
                     return Err(ContextError::Changed(path.clone()));
                 }
@@ -136,7 +152,10 @@ pub fn archive(dir: &Path, formfile: &Formfile, into: &Path) -> Result<Archived,
     out.write_all(&[0; 1024]).map_err(failed())?;
     let file = out.into_inner().map_err(|error| failed()(error.into_error()))?;
     let bytes = file.metadata().map_err(failed())?.len();
-    Ok(Archived { entries: found.len() + 1, bytes })
+    Ok(Archived {
+        entries: found.len() + 1,
+        bytes,
+    })
 }
 
 /// Everything that the COPY steps take, by path.
@@ -147,14 +166,21 @@ fn survey(dir: &Path, formfile: &Formfile) -> Result<BTreeMap<String, Found>, Co
         Ok(file) => {
             let mut text = String::new();
             let most = formignore::FILE_BYTES_MAX as u64 + 1;
-            file.take(most).read_to_string(&mut text).map_err(doing("cannot read .formignore"))?;
+            file.take(most)
+                .read_to_string(&mut text)
+                .map_err(doing("cannot read .formignore"))?;
             if text.len() > formignore::FILE_BYTES_MAX {
                 return Err(IgnoreError::TooMany.into());
             }
             Ignore::parse(&text)?
         }
     };
-    let mut survey = Survey { dir, ignore, found: BTreeMap::new(), bytes: 0 };
+    let mut survey = Survey {
+        dir,
+        ignore,
+        found: BTreeMap::new(),
+        bytes: 0,
+    };
     survey.keep(String::new(), Found::Directory)?;
     for step in &formfile.steps {
         if let Step::Copy { from, .. } = step {
@@ -187,7 +213,10 @@ impl Survey<'_> {
             let found = match self.look(&path) {
                 Ok(found) => found,
                 Err(ContextError::Io { source, .. })
-                    if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+                    if matches!(
+                        source.kind(),
+                        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                    ) =>
                 {
                     return Err(ContextError::Missing(from.into()));
                 }
@@ -198,7 +227,10 @@ impl Survey<'_> {
             }
             let last = depth + 1 == parts.len();
             if matches!(found, Found::Symlink(_)) && !last {
-                return Err(outside(from, "the path goes through a symlink; name what it points to"));
+                return Err(outside(
+                    from,
+                    "the path goes through a symlink; name what it points to",
+                ));
             }
             let is_directory = found == Found::Directory;
             self.keep(path.clone(), found)?;
@@ -217,9 +249,10 @@ impl Survey<'_> {
         let mut names = Vec::new();
         for child in fs::read_dir(self.dir.join(path)).map_err(shown())? {
             let name = child.map_err(shown())?.file_name();
-            names.push(name.into_string().map_err(|name| {
-                ContextError::Name(join(path, &name.to_string_lossy()))
-            })?);
+            names.push(
+                name.into_string()
+                    .map_err(|name| ContextError::Name(join(path, &name.to_string_lossy())))?,
+            );
             if names.len() > CONTEXT_ENTRIES_MAX {
                 return Err(ContextError::TooMuch("100000 files"));
             }
@@ -251,11 +284,17 @@ impl Survey<'_> {
             return Ok(Found::Directory);
         }
         if meta.is_file() {
-            return Ok(Found::File { executable: meta.permissions().mode() & 0o111 != 0, bytes: meta.len() });
+            return Ok(Found::File {
+                executable: meta.permissions().mode() & 0o111 != 0,
+                bytes: meta.len(),
+            });
         }
         if meta.is_symlink() {
             let target = fs::read_link(&full).map_err(failed())?;
-            let target = target.into_os_string().into_string().map_err(|_| ContextError::Name(path.into()))?;
+            let target = target
+                .into_os_string()
+                .into_string()
+                .map_err(|_| ContextError::Name(path.into()))?;
             return Ok(Found::Symlink(target));
         }
         Err(ContextError::Kind(path.into()))
@@ -268,7 +307,11 @@ impl Survey<'_> {
         if let Found::Symlink(target) = &found {
             check_symlink(&path, target)?;
         }
-        let bytes = if let Found::File { bytes, .. } = found { bytes } else { 0 };
+        let bytes = if let Found::File { bytes, .. } = found {
+            bytes
+        } else {
+            0
+        };
         if self.found.insert(path, found).is_none() {
             self.bytes = self.bytes.saturating_add(bytes);
         }
@@ -283,11 +326,18 @@ impl Survey<'_> {
 }
 
 fn join(path: &str, name: &str) -> String {
-    if path.is_empty() { name.into() } else { format!("{path}/{name}") }
+    if path.is_empty() {
+        name.into()
+    } else {
+        format!("{path}/{name}")
+    }
 }
 
 fn outside(path: &str, why: &'static str) -> ContextError {
-    ContextError::Outside { path: path.into(), why }
+    ContextError::Outside {
+        path: path.into(),
+        why,
+    }
 }
 
 /// A symlink may point only to what lies in the context, as its text says.
@@ -296,7 +346,10 @@ fn check_symlink(path: &str, target: &str) -> Result<(), ContextError> {
         return Err(outside(path, "a symlink without a usable target"));
     }
     if target.starts_with('/') {
-        return Err(outside(path, "a symlink to an absolute path; make it relative or leave it out"));
+        return Err(outside(
+            path,
+            "a symlink to an absolute path; make it relative or leave it out",
+        ));
     }
     let mut depth = path.matches('/').count() as i64;
     for part in target.split('/') {
@@ -382,7 +435,12 @@ pub struct Unpacked {
 pub fn unpack(from: &Path, into: &Path) -> Result<Unpacked, ContextError> {
     let file = File::open(from).map_err(doing(format!("cannot open {}", from.display())))?;
     fs::create_dir(into).map_err(doing(format!("cannot create {}", into.display())))?;
-    let mut unpacking = Unpacking { into, directories: HashSet::new(), paths: HashSet::new(), bytes: 0 };
+    let mut unpacking = Unpacking {
+        into,
+        directories: HashSet::new(),
+        paths: HashSet::new(),
+        bytes: 0,
+    };
     let mut formfile = None;
     let mut long_name: Option<String> = None;
     let mut long_link: Option<String> = None;
@@ -393,7 +451,11 @@ pub fn unpack(from: &Path, into: &Path) -> Result<Unpacked, ContextError> {
         let header = raw.header().clone();
         let kind = header.entry_type();
         if matches!(kind, EntryType::GNULongName | EntryType::GNULongLink) {
-            let slot = if kind == EntryType::GNULongName { &mut long_name } else { &mut long_link };
+            let slot = if kind == EntryType::GNULongName {
+                &mut long_name
+            } else {
+                &mut long_link
+            };
             if slot.replace(text_of(&mut raw)?).is_some() {
                 return Err(ContextError::Malformed("two long names for one entry".into()));
             }
@@ -405,19 +467,32 @@ pub fn unpack(from: &Path, into: &Path) -> Result<Unpacked, ContextError> {
         };
         let link = match (long_link.take(), kind) {
             (Some(link), EntryType::Symlink) => Some(link),
-            (Some(_), _) => return Err(ContextError::Malformed(format!("{path}: a target for no symlink"))),
+            (Some(_), _) => {
+                return Err(ContextError::Malformed(format!(
+                    "{path}: a target for no symlink"
+                )));
+            }
             (None, EntryType::Symlink) => Some(short_text(&header.link_name_bytes().unwrap_or_default())?),
             (None, _) => None,
         };
         let size = header.entry_size().map_err(malformed)?;
         if formfile.is_none() {
             if path != FORMFILE || kind != EntryType::Regular || size > formfile::FILE_BYTES_MAX as u64 {
-                return Err(ContextError::Malformed("it does not begin with a Formfile".into()));
+                return Err(ContextError::Malformed(
+                    "it does not begin with a Formfile".into(),
+                ));
             }
             formfile = Some(read_formfile(&mut raw, size)?);
             continue;
         }
-        unpacking.accept(&path, kind, header.mode().map_err(malformed)?, size, link, &mut raw)?;
+        unpacking.accept(
+            &path,
+            kind,
+            header.mode().map_err(malformed)?,
+            size,
+            link,
+            &mut raw,
+        )?;
     }
     let formfile = formfile.ok_or_else(|| ContextError::Malformed("it is empty".into()))?;
     let root = into.join(CONTEXT);
@@ -430,7 +505,9 @@ pub fn unpack(from: &Path, into: &Path) -> Result<Unpacked, ContextError> {
 fn text_of(raw: &mut impl Read) -> Result<String, ContextError> {
     let mut bytes = Vec::new();
     let malformed = |error: io::Error| ContextError::Malformed(error.to_string());
-    raw.take(CONTEXT_PATH_BYTES_MAX as u64 + 2).read_to_end(&mut bytes).map_err(malformed)?;
+    raw.take(CONTEXT_PATH_BYTES_MAX as u64 + 2)
+        .read_to_end(&mut bytes)
+        .map_err(malformed)?;
     if bytes.pop() != Some(0) {
         return Err(ContextError::Malformed("a path of more than 2048 bytes".into()));
     }
@@ -438,7 +515,8 @@ fn text_of(raw: &mut impl Read) -> Result<String, ContextError> {
 }
 
 fn short_text(bytes: &[u8]) -> Result<String, ContextError> {
-    let text = std::str::from_utf8(bytes).map_err(|_| ContextError::Malformed("a path is not UTF-8".into()))?;
+    let text =
+        std::str::from_utf8(bytes).map_err(|_| ContextError::Malformed("a path is not UTF-8".into()))?;
     if text.contains('\0') || text.is_empty() {
         return Err(ContextError::Malformed("a path is empty or holds a NUL".into()));
     }
@@ -449,12 +527,16 @@ fn read_formfile(raw: &mut impl Read, size: u64) -> Result<Formfile, ContextErro
     let mut bytes = Vec::new();
     let malformed = |error: io::Error| ContextError::Malformed(error.to_string());
     raw.take(size).read_to_end(&mut bytes).map_err(malformed)?;
-    let formfile = formfile::parse_bytes(&bytes).formfile.map_err(ContextError::Formfile)?;
+    let formfile = formfile::parse_bytes(&bytes)
+        .formfile
+        .map_err(ContextError::Formfile)?;
     if formfile.has_clear_password() {
         return Err(ContextError::ClearPassword);
     }
     if formfile.canonical().as_bytes() != bytes {
-        return Err(ContextError::Malformed("its Formfile is not in the canonical spelling".into()));
+        return Err(ContextError::Malformed(
+            "its Formfile is not in the canonical spelling".into(),
+        ));
     }
     Ok(formfile)
 }
@@ -512,12 +594,17 @@ impl Unpacking<'_> {
                     .map_err(failed())?;
                 let copied = io::copy(&mut raw.take(size), &mut file).map_err(failed())?;
                 if copied != size {
-                    return Err(ContextError::Malformed(format!("it ends in the middle of {path}")));
+                    return Err(ContextError::Malformed(format!(
+                        "it ends in the middle of {path}"
+                    )));
                 }
-                file.set_permissions(fs::Permissions::from_mode(mode)).map_err(failed())?;
+                file.set_permissions(fs::Permissions::from_mode(mode))
+                    .map_err(failed())?;
             }
             _ => {
-                return Err(ContextError::Malformed(format!("{path} is neither a file, a directory nor a symlink")));
+                return Err(ContextError::Malformed(format!(
+                    "{path} is neither a file, a directory nor a symlink"
+                )));
             }
         }
         Ok(())
@@ -528,7 +615,10 @@ impl Unpacking<'_> {
             return Err(ContextError::TooMuch("2048 bytes in a path"));
         }
         if path.split('/').any(|part| matches!(part, "" | "." | "..")) {
-            return Err(outside(path, "a path of an archive has neither `..` nor a `/` at its start"));
+            return Err(outside(
+                path,
+                "a path of an archive has neither `..` nor a `/` at its start",
+            ));
         }
         if path.split('/').count() > CONTEXT_DEPTH_MAX + 2 {
             return Err(ContextError::TooMuch("64 directories inside one another"));
@@ -548,7 +638,11 @@ impl Unpacking<'_> {
 /// The digest of what lies at `path` of an unpacked context: names, kinds, modes and bytes.
 pub fn tree_digest(root: &Path, path: &str) -> Result<Option<Digest>, ContextError> {
     let mut hasher = DigestHasher::new(DigestKind::Tree);
-    let full = if path == "." { root.to_path_buf() } else { root.join(path) };
+    let full = if path == "." {
+        root.to_path_buf()
+    } else {
+        root.join(path)
+    };
     if full.symlink_metadata().is_err() {
         return Ok(None);
     }

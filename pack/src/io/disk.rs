@@ -54,10 +54,14 @@ pub(super) fn make(root: &Path, into: &Path, made_from: u32, log: &mut StepLog<'
     }
     let mut command = tool("mke2fs");
     command
-        .args(["-q", "-t", "ext4", "-F", "-b", "4096", "-I", "256", "-m", "0", "-O", FEATURES, "-U", DISK_UUID])
+        .args([
+            "-q", "-t", "ext4", "-F", "-b", "4096", "-I", "256", "-m", "0", "-O", FEATURES, "-U", DISK_UUID,
+        ])
         .args(["-N", &inodes.to_string()])
         .arg("-E")
-        .arg(format!("hash_seed={HASH_SEED},root_owner=0:0,lazy_itable_init=0,nodiscard"))
+        .arg(format!(
+            "hash_seed={HASH_SEED},root_owner=0:0,lazy_itable_init=0,nodiscard"
+        ))
         .arg("-d")
         .arg(root)
         .arg(into)

@@ -31,8 +31,14 @@ const LITTER: [&str; 12] = [
     "/var/lib/dpkg/statoverride-old",
     "/var/lib/apt/lists",
 ];
-const BACKUPS: [&str; 6] =
-    ["/etc/passwd-", "/etc/shadow-", "/etc/group-", "/etc/gshadow-", "/etc/subuid-", "/etc/subgid-"];
+const BACKUPS: [&str; 6] = [
+    "/etc/passwd-",
+    "/etc/shadow-",
+    "/etc/group-",
+    "/etc/gshadow-",
+    "/etc/subuid-",
+    "/etc/subgid-",
+];
 /// Where a guest mounts things.
 const MOUNT_POINTS: [&str; 6] = ["/proc", "/sys", "/dev", "/run", "/tmp", "/etc"];
 
@@ -100,7 +106,11 @@ pub(super) fn neutralise() -> io::Result<()> {
     remove("/etc/apt/apt.conf.d/99mmdebstrap")?;
     remove("/etc/machine-id")?;
     sweep()?;
-    for (path, text) in [("/etc/resolv.conf", ""), ("/etc/hostname", "localhost\n"), ("/etc/hosts", HOSTS)] {
+    for (path, text) in [
+        ("/etc/resolv.conf", ""),
+        ("/etc/hostname", "localhost\n"),
+        ("/etc/hosts", HOSTS),
+    ] {
         remove(path)?;
         fs::write(path, text).map_err(at(path))?;
     }
@@ -111,7 +121,12 @@ const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopba
 
 /// Opens the directory of a context, before the thread that copies loses sight of it.
 pub(super) fn open_context(root: &Path) -> io::Result<OwnedFd> {
-    Ok(openat(rustix::fs::CWD, root, OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?)
+    Ok(openat(
+        rustix::fs::CWD,
+        root,
+        OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?)
 }
 
 /// COPY.
@@ -129,7 +144,11 @@ pub(super) fn copy(context: &OwnedFd, from: &str, to: &str) -> io::Result<()> {
     if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
         return copy_children(open_directory(parent.as_fd(), last.as_bytes())?.as_fd(), target);
     }
-    let target = if to.ends_with('/') || target.is_dir() { target.join(last) } else { target.into() };
+    let target = if to.ends_with('/') || target.is_dir() {
+        target.join(last)
+    } else {
+        target.into()
+    };
     if let Some(directory) = target.parent() {
         fs::create_dir_all(directory).map_err(at(directory))?;
     }
@@ -138,7 +157,8 @@ pub(super) fn copy(context: &OwnedFd, from: &str, to: &str) -> io::Result<()> {
 
 fn open_directory(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    openat(parent, name, flags, Mode::empty()).map_err(|error| at(String::from_utf8_lossy(name).as_ref())(error.into()))
+    openat(parent, name, flags, Mode::empty())
+        .map_err(|error| at(String::from_utf8_lossy(name).as_ref())(error.into()))
 }
 
 fn copy_children(directory: BorrowedFd<'_>, to: &Path) -> io::Result<()> {
@@ -174,13 +194,24 @@ fn copy_one(parent: BorrowedFd<'_>, name: &[u8], to: &Path) -> io::Result<()> {
         let target = readlinkat(parent, name, Vec::new())?;
         return symlink(std::ffi::OsStr::from_bytes(target.as_bytes()), to).map_err(at(to));
     }
-    let source = openat(parent, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
-    let mut file =
-        fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(to).map_err(at(to))?;
+    let source = openat(
+        parent,
+        name,
+        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o644)
+        .open(to)
+        .map_err(at(to))?;
     io::copy(&mut File::from(source), &mut file).map_err(at(to))?;
-    file.set_permissions(Permissions::from_mode(stat.st_mode & 0o777)).map_err(at(to))?;
+    file.set_permissions(Permissions::from_mode(stat.st_mode & 0o777))
+        .map_err(at(to))?;
     // One moment for all: what a RUN compiles from this file remembers the file's time.
-    file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(EPOCH.into())).map_err(at(to))
+    file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(EPOCH.into()))
+        .map_err(at(to))
 }
 
 /// Most bytes of an account file; a RUN may have written anything there.
@@ -207,7 +238,10 @@ fn read_accounts() -> io::Result<AccountFiles> {
 
 fn write_accounts(files: &AccountFiles) -> io::Result<()> {
     fs::create_dir_all("/etc").map_err(at("/etc"))?;
-    let shadow_group = files.group.lines().find_map(|line| line.strip_prefix("shadow:x:")?.split(':').next()?.parse().ok());
+    let shadow_group = files
+        .group
+        .lines()
+        .find_map(|line| line.strip_prefix("shadow:x:")?.split(':').next()?.parse().ok());
     let write = |path: &str, text: &str, mode: u32, gid: u32| -> io::Result<()> {
         if read_text(path)? == text {
             return Ok(());
@@ -255,7 +289,11 @@ pub(super) fn account(account: &Account) -> io::Result<()> {
     fs::create_dir_all(sshd).map_err(at(sshd))?;
     let yes_no = if account.ssh_pwauth { "yes" } else { "no" };
     let path = format!("{sshd}/50-{name}.conf");
-    fs::write(&path, format!("Match User {name}\n    PasswordAuthentication {yes_no}\n")).map_err(at(&path))?;
+    fs::write(
+        &path,
+        format!("Match User {name}\n    PasswordAuthentication {yes_no}\n"),
+    )
+    .map_err(at(&path))?;
     if account.disable_root {
         let path = format!("{sshd}/10-root.conf");
         fs::write(&path, "PermitRootLogin no\n").map_err(at(&path))?;
@@ -288,7 +326,10 @@ pub(super) fn settle(env: &[EnvVar], workdir: &str) -> io::Result<()> {
     }
     let system: Vec<&EnvVar> = env.iter().filter(|var| var.scope == Scope::System).collect();
     if !system.is_empty() {
-        let plain: String = system.iter().map(|var| format!("{}={}\n", var.key, var.value)).collect();
+        let plain: String = system
+            .iter()
+            .map(|var| format!("{}={}\n", var.key, var.value))
+            .collect();
         append("/etc/environment", &plain)?;
         let shell: String = system.iter().map(|var| export(var)).collect();
         fs::create_dir_all("/etc/profile.d").map_err(at("/etc/profile.d"))?;
@@ -299,7 +340,9 @@ pub(super) fn settle(env: &[EnvVar], workdir: &str) -> io::Result<()> {
             Scope::System => {}
             Scope::User(name) => {
                 let placed = files.find(name).ok_or_else(|| {
-                    io::Error::other(format!("ENV --scope=user:{name}: the image has no such user; add a USER"))
+                    io::Error::other(format!(
+                        "ENV --scope=user:{name}: the image has no such user; add a USER"
+                    ))
                 })?;
                 let path = format!("{}/.profile", placed.home);
                 let new = !Path::new(&path).exists();
@@ -309,7 +352,10 @@ pub(super) fn settle(env: &[EnvVar], workdir: &str) -> io::Result<()> {
                 }
             }
             Scope::Service(name) => {
-                append(&format!("/etc/{name}.env"), &format!("{}={}\n", var.key, var.value))?;
+                append(
+                    &format!("/etc/{name}.env"),
+                    &format!("{}={}\n", var.key, var.value),
+                )?;
             }
         }
     }
@@ -317,7 +363,12 @@ pub(super) fn settle(env: &[EnvVar], workdir: &str) -> io::Result<()> {
 }
 
 fn append(path: &str, text: &str) -> io::Result<()> {
-    let mut file = fs::OpenOptions::new().create(true).append(true).mode(0o644).open(path).map_err(at(path))?;
+    let mut file = fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o644)
+        .open(path)
+        .map_err(at(path))?;
     file.write_all(text.as_bytes()).map_err(at(path))
 }
 

@@ -23,7 +23,10 @@ const ARCHIVES_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
 /// The variables of every program in a build.
 pub(super) fn environment() -> Vec<(String, String)> {
     let mut all: Vec<(String, String)> = [
-        ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+        (
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        ),
         ("HOME", "/root"),
         ("LANG", "C.UTF-8"),
         ("DEBIAN_FRONTEND", "noninteractive"),
@@ -31,7 +34,14 @@ pub(super) fn environment() -> Vec<(String, String)> {
     .map(|(key, value)| (key.to_string(), value.to_string()))
     .to_vec();
     all.push(("SOURCE_DATE_EPOCH".into(), crate::ext4::EPOCH.to_string()));
-    for key in ["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"] {
+    for key in [
+        "http_proxy",
+        "https_proxy",
+        "no_proxy",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "NO_PROXY",
+    ] {
         // A proxy with a password in it is the host's secret; a stranger's RUN must not read it.
         if let Ok(value) = std::env::var(key)
             && !value.contains('@')
@@ -66,13 +76,29 @@ fn with_cache(root: &Path, cache: &Path, packages: &[String], log: &mut StepLog<
     let archives = cache.join("archives");
     let resolv = Path::new("/etc/resolv.conf");
     let mut binds = vec![
-        Bind { source: &lists, target: "/var/lib/apt/lists", read_only: false },
-        Bind { source: &archives, target: "/var/cache/apt/archives", read_only: false },
+        Bind {
+            source: &lists,
+            target: "/var/lib/apt/lists",
+            read_only: false,
+        },
+        Bind {
+            source: &archives,
+            target: "/var/cache/apt/archives",
+            read_only: false,
+        },
     ];
     if resolv.exists() {
-        binds.push(Bind { source: resolv, target: "/etc/resolv.conf", read_only: true });
+        binds.push(Bind {
+            source: resolv,
+            target: "/etc/resolv.conf",
+            read_only: true,
+        });
     }
-    let world = World::Tree { root, workdir: "/", binds: &binds };
+    let world = World::Tree {
+        root,
+        workdir: "/",
+        binds: &binds,
+    };
     let settings = host_settings();
     let apt = |words: &[&str], names: &[String], log: &mut StepLog<'_>| {
         let mut command = Command::new("/usr/bin/apt-get");
@@ -88,18 +114,27 @@ fn with_cache(root: &Path, cache: &Path, packages: &[String], log: &mut StepLog<
             // The sandbox has the right to do this; the user _apt would have to own the cache.
             "-o=APT::Sandbox::User=root",
         ]);
-        command.args(settings.iter().map(|setting| format!("-o={setting}"))).args(words).args(names);
+        command
+            .args(settings.iter().map(|setting| format!("-o={setting}")))
+            .args(words)
+            .args(names);
         sandbox::run(command, &world, STEP_MS_MAX, log)
     };
     let stamp = cache.join("updated");
-    let age = stamp.metadata().and_then(|meta| meta.modified()).ok().and_then(|at| SystemTime::now().duration_since(at).ok());
+    let age = stamp
+        .metadata()
+        .and_then(|meta| meta.modified())
+        .ok()
+        .and_then(|at| SystemTime::now().duration_since(at).ok());
     let known = age.is_some();
     let fresh = age.is_some_and(|age| age < LISTS_AGE_MAX);
     if !fresh {
         match apt(&["update"], &[], log) {
             Ok(()) => fs::write(&stamp, "").map_err(RunError::Start)?,
             Err(error) if known => {
-                log.note(&format!("the package lists are old and could not be fetched: {error}"));
+                log.note(&format!(
+                    "the package lists are old and could not be fetched: {error}"
+                ));
             }
             Err(error) => return Err(error),
         }
@@ -140,10 +175,18 @@ impl Copy {
         )?;
         rustix::process::chdir(folder)?;
         let options = CString::new("lowerdir=lower,upperdir=up,workdir=work").map_err(io::Error::other)?;
-        let mounted = mount("overlay", "merged", "overlay", MountFlags::empty(), Some(options.as_c_str()));
+        let mounted = mount(
+            "overlay",
+            "merged",
+            "overlay",
+            MountFlags::empty(),
+            Some(options.as_c_str()),
+        );
         rustix::process::fchdir(before)?;
         mounted?;
-        Ok(Copy { merged: folder.join("merged") })
+        Ok(Copy {
+            merged: folder.join("merged"),
+        })
     }
 
     fn unmount(self) -> io::Result<()> {

@@ -26,27 +26,35 @@ pub(super) fn alone<T: Send, E: From<io::Error> + Send>(
     work: impl FnOnce() -> Result<T, E> + Send,
 ) -> Result<T, E> {
     std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("build".into()).spawn_scoped(scope, || {
-            unshare(UnshareFlags::NEWNS | UnshareFlags::FS)?;
-            let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-            mount_change("/", private).map_err(io::Error::from)?;
-            work()
-        })?;
-        thread.join().unwrap_or_else(|_| Err(io::Error::other("the build's thread broke").into()))
+        let thread = std::thread::Builder::new()
+            .name("build".into())
+            .spawn_scoped(scope, || {
+                unshare(UnshareFlags::NEWNS | UnshareFlags::FS)?;
+                let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+                mount_change("/", private).map_err(io::Error::from)?;
+                work()
+            })?;
+        thread
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("the build's thread broke").into()))
     })
 }
 
 /// Runs `work` on a thread for which `root` is `/`: no symlink in the tree leads out of it.
 pub(super) fn inside<T: Send>(root: &Path, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("edit".into()).spawn_scoped(scope, || {
-            unshare(UnshareFlags::FS)?;
-            rustix::process::chdir(root)?;
-            rustix::process::chroot(".")?;
-            rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-            work()
-        })?;
-        thread.join().unwrap_or_else(|_| Err(io::Error::other("the edit's thread broke")))
+        let thread = std::thread::Builder::new()
+            .name("edit".into())
+            .spawn_scoped(scope, || {
+                unshare(UnshareFlags::FS)?;
+                rustix::process::chdir(root)?;
+                rustix::process::chroot(".")?;
+                rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+                work()
+            })?;
+        thread
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("the edit's thread broke")))
     })
 }
 
@@ -157,7 +165,12 @@ impl<'a> Stack<'a> {
         for name in ["l", "merged"] {
             fs::create_dir(scratch.join(name))?;
         }
-        let mut stack = Stack { layers, scratch, height: 0, mounted: false };
+        let mut stack = Stack {
+            layers,
+            scratch,
+            height: 0,
+            mounted: false,
+        };
         stack.push(base)?;
         Ok(stack)
     }
@@ -175,7 +188,11 @@ impl<'a> Stack<'a> {
     }
 
     fn lowers(&self) -> String {
-        (0..self.height).rev().map(|level| format!("l/{level}")).collect::<Vec<_>>().join(":")
+        (0..self.height)
+            .rev()
+            .map(|level| format!("l/{level}"))
+            .collect::<Vec<_>>()
+            .join(":")
     }
 
     /// Mounts the tree so far, with a new empty layer on top to write in.
@@ -188,7 +205,10 @@ impl<'a> Stack<'a> {
             fs::create_dir(&path)?;
         }
         // The layer's root becomes the tree's root: give it the root's mode, not that of our umask.
-        fs::set_permissions(self.scratch.join("up"), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        fs::set_permissions(
+            self.scratch.join("up"),
+            std::os::unix::fs::PermissionsExt::from_mode(0o755),
+        )?;
         self.mount(&format!("lowerdir={},upperdir=up,workdir=work", self.lowers()))
     }
 

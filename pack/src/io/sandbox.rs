@@ -78,7 +78,11 @@ pub(super) struct Bind<'a> {
 /// Where a program runs.
 pub(super) enum World<'a> {
     /// In this tree, which is a mount point, confined.
-    Tree { root: &'a Path, workdir: &'a str, binds: &'a [Bind<'a>] },
+    Tree {
+        root: &'a Path,
+        workdir: &'a str,
+        binds: &'a [Bind<'a>],
+    },
     /// On the host: our own tools. Only its processes are kept together.
     Host,
 }
@@ -140,7 +144,10 @@ fn pump(reader: &mut io::PipeReader, deadline: Instant, log: &mut StepLog<'_>) -
             return Ok(false);
         }
         let wait = left.min(TICK);
-        let timeout = rustix::event::Timespec { tv_sec: 0, tv_nsec: wait.as_nanos().min(999_999_999) as i64 };
+        let timeout = rustix::event::Timespec {
+            tv_sec: 0,
+            tv_nsec: wait.as_nanos().min(999_999_999) as i64,
+        };
         let mut fds = [PollFd::new(&*reader, PollFlags::IN)];
         match poll(&mut fds, Some(&timeout)) {
             Ok(0) | Err(rustix::io::Errno::INTR) => continue,
@@ -174,7 +181,11 @@ impl Inside {
                 .map_err(|error| RunError::Start(error.into()))?;
             prepared.push((tree, text(bind.target.as_bytes())?, bind.read_only));
         }
-        Ok(Inside { root: text(root.as_os_str().as_bytes())?, workdir: text(workdir.as_bytes())?, binds: prepared })
+        Ok(Inside {
+            root: text(root.as_os_str().as_bytes())?,
+            workdir: text(workdir.as_bytes())?,
+            binds: prepared,
+        })
     }
 }
 
@@ -236,8 +247,11 @@ fn fork_under_warden() -> io::Result<()> {
                         libc::_exit(125);
                     }
                 }
-                let code =
-                    if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { 128 + libc::WTERMSIG(status) };
+                let code = if libc::WIFEXITED(status) {
+                    libc::WEXITSTATUS(status)
+                } else {
+                    128 + libc::WTERMSIG(status)
+                };
                 libc::_exit(code)
             }
         }
@@ -272,10 +286,16 @@ impl Inside {
         said(c"/proc", mount_proc())?;
         said(c"/dev", devices())?;
         let flags = MountFlags::NOSUID | MountFlags::NODEV;
-        said(c"/run", mount(c"tmpfs", c"/run", c"tmpfs", flags, Some(c"mode=0755,size=256m")))?;
+        said(
+            c"/run",
+            mount(c"tmpfs", c"/run", c"tmpfs", flags, Some(c"mode=0755,size=256m")),
+        )?;
         for (tree, target, read_only) in &self.binds {
             let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-            said(target, move_mount(tree.as_fd(), c"", rustix::fs::CWD, target.as_c_str(), flags))?;
+            said(
+                target,
+                move_mount(tree.as_fd(), c"", rustix::fs::CWD, target.as_c_str(), flags),
+            )?;
             if *read_only {
                 let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
                 said(target, mount_remount(target.as_c_str(), flags, c""))?;
@@ -288,14 +308,37 @@ impl Inside {
 /// A /dev with the few devices that programs expect, made before the right to make any is dropped.
 fn devices() -> rustix::io::Result<()> {
     use rustix::fs::{CWD, FileType, Mode, makedev, mkdirat, mknodat, symlinkat};
-    mount(c"tmpfs", c"/dev", c"tmpfs", MountFlags::NOSUID | MountFlags::NOEXEC, Some(c"mode=0755,size=64k"))?;
-    let nodes =
-        [(c"/dev/null", 3), (c"/dev/zero", 5), (c"/dev/full", 7), (c"/dev/random", 8), (c"/dev/urandom", 9)];
+    mount(
+        c"tmpfs",
+        c"/dev",
+        c"tmpfs",
+        MountFlags::NOSUID | MountFlags::NOEXEC,
+        Some(c"mode=0755,size=64k"),
+    )?;
+    let nodes = [
+        (c"/dev/null", 3),
+        (c"/dev/zero", 5),
+        (c"/dev/full", 7),
+        (c"/dev/random", 8),
+        (c"/dev/urandom", 9),
+    ];
     rustix::process::umask(Mode::empty());
     for (path, minor) in nodes {
-        mknodat(CWD, path, FileType::CharacterDevice, Mode::from_raw_mode(0o666), makedev(1, minor))?;
+        mknodat(
+            CWD,
+            path,
+            FileType::CharacterDevice,
+            Mode::from_raw_mode(0o666),
+            makedev(1, minor),
+        )?;
     }
-    mknodat(CWD, c"/dev/tty", FileType::CharacterDevice, Mode::from_raw_mode(0o666), makedev(5, 0))?;
+    mknodat(
+        CWD,
+        c"/dev/tty",
+        FileType::CharacterDevice,
+        Mode::from_raw_mode(0o666),
+        makedev(5, 0),
+    )?;
     for (target, path) in [
         (c"/proc/self/fd", c"/dev/fd"),
         (c"/proc/self/fd/0", c"/dev/stdin"),
@@ -311,18 +354,37 @@ fn devices() -> rustix::io::Result<()> {
     let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
     let pts = c"newinstance,ptmxmode=0666,mode=0620,gid=5";
     mount(c"devpts", c"/dev/pts", c"devpts", flags, Some(pts))?;
-    mount(c"tmpfs", c"/dev/shm", c"tmpfs", flags | MountFlags::NODEV, Some(c"mode=1777,size=256m"))
+    mount(
+        c"tmpfs",
+        c"/dev/shm",
+        c"tmpfs",
+        flags | MountFlags::NODEV,
+        Some(c"mode=1777,size=256m"),
+    )
 }
 
 /// What of /proc belongs to the whole host: read-only, or hidden under /dev/null.
 fn guard_proc() -> io::Result<()> {
-    for path in [c"/proc/sys", c"/proc/sysrq-trigger", c"/proc/irq", c"/proc/bus", c"/proc/fs", c"/proc/acpi"] {
+    for path in [
+        c"/proc/sys",
+        c"/proc/sysrq-trigger",
+        c"/proc/irq",
+        c"/proc/bus",
+        c"/proc/fs",
+        c"/proc/acpi",
+    ] {
         if optional(path, rustix::mount::mount_bind_recursive(path, path))? {
             let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
             said(path, mount_remount(path, flags | MountFlags::NOEXEC, c""))?;
         }
     }
-    for path in [c"/proc/kcore", c"/proc/keys", c"/proc/timer_list", c"/proc/kmsg", c"/proc/latency_stats"] {
+    for path in [
+        c"/proc/kcore",
+        c"/proc/keys",
+        c"/proc/timer_list",
+        c"/proc/kmsg",
+        c"/proc/latency_stats",
+    ] {
         optional(path, rustix::mount::mount_bind(c"/dev/null", path))?;
     }
     Ok(())
@@ -338,7 +400,10 @@ fn optional(path: &CStr, result: rustix::io::Result<()>) -> io::Result<bool> {
 
 fn limit() -> io::Result<()> {
     use rustix::process::{Resource, Rlimit, setrlimit};
-    let both = |n| Rlimit { current: Some(n), maximum: Some(n) };
+    let both = |n| Rlimit {
+        current: Some(n),
+        maximum: Some(n),
+    };
     setrlimit(Resource::Core, both(0))?;
     setrlimit(Resource::Fsize, both(FILE_BYTES_MAX))?;
     setrlimit(Resource::Nofile, both(OPEN_FILES_MAX))?;
@@ -366,7 +431,14 @@ fn drop_privileges() -> io::Result<()> {
     let kept = KEPT_CAPABILITIES.iter().fold(0, |all, number| all | 1 << number);
     let kept = CapabilitySet::from_bits_retain(kept);
     let inheritable = CapabilitySet::empty();
-    set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable })?;
+    set_capabilities(
+        None,
+        CapabilitySets {
+            effective: kept,
+            permitted: kept,
+            inheritable,
+        },
+    )?;
     set_no_new_privs(true)?;
     Ok(())
 }
@@ -397,9 +469,15 @@ mod tests {
         assert_eq!(tail, ["begun"]);
         assert!(started.elapsed() < Duration::from_secs(20));
         let (result, tail) = on_host("sleep 1000 & echo $$; exit 3", 60_000);
-        assert!(matches!(&result, Err(RunError::Status(status)) if status == "exit code 3"), "{result:?}");
+        assert!(
+            matches!(&result, Err(RunError::Status(status)) if status == "exit code 3"),
+            "{result:?}"
+        );
         assert_eq!(tail, ["1"], "it cannot see the host's processes");
-        assert!(started.elapsed() < Duration::from_secs(20), "what it left behind is dead");
+        assert!(
+            started.elapsed() < Duration::from_secs(20),
+            "what it left behind is dead"
+        );
         let (result, _) = on_host("exec /no/such/program", 1000);
         assert!(result.is_err());
     }

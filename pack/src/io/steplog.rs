@@ -25,7 +25,13 @@ pub(super) struct StepLog<'a> {
 
 impl<'a> StepLog<'a> {
     pub(super) fn new(file: File, watch: &'a mut (dyn FnMut(BuildEvent) + Send)) -> Self {
-        StepLog { file, watch, written: 0, tail: VecDeque::new(), open: Vec::new() }
+        StepLog {
+            file,
+            watch,
+            written: 0,
+            tail: VecDeque::new(),
+            open: Vec::new(),
+        }
     }
 
     /// A step begins; what an error shows begins with it.
@@ -82,7 +88,11 @@ impl<'a> StepLog<'a> {
         }
         self.written += text.len() + 1;
         let cut = self.written > LOG_BYTES_MAX;
-        let text = if cut { "(the log is full; what follows is not kept)" } else { text };
+        let text = if cut {
+            "(the log is full; what follows is not kept)"
+        } else {
+            text
+        };
         // A full disk must not fail a step that succeeds; the tail still tells.
         let _ = writeln!(self.file, "{text}");
     }

@@ -116,7 +116,10 @@ impl BlobStore {
     /// Keeps a copy of a file as a plain blob.
     pub fn import_file(&self, path: &Path) -> Result<(BlobManifest, Digest), StoreError> {
         let pieces = pieces_of(path)?;
-        let manifest = BlobManifest { version: MANIFEST_VERSION, pieces };
+        let manifest = BlobManifest {
+            version: MANIFEST_VERSION,
+            pieces,
+        };
         let digest = self.keep_file(Manifest::Blob(manifest.clone()), path)?;
         Ok((manifest, digest))
     }
@@ -209,12 +212,20 @@ impl BlobStore {
     /// One piece of a whole blob, verified on its way out: a disk that rots spreads nothing.
     pub fn read_piece(&self, digest: &Digest, index: u32) -> Result<Vec<u8>, StoreError> {
         let manifest = self.manifest(digest)?.ok_or(StoreError::Unknown(*digest))?;
-        let (offset, length) = manifest.pieces().place(index).ok_or(StoreError::Unknown(*digest))?;
+        let (offset, length) = manifest
+            .pieces()
+            .place(index)
+            .ok_or(StoreError::Unknown(*digest))?;
         let path = self.whole(digest).join("data");
         let mut bytes = vec![0; length];
         let file = File::open(&path).map_err(doing("open", &path))?;
-        file.read_exact_at(&mut bytes, offset).map_err(doing("read", &path))?;
-        if manifest.pieces().holds(index, &bytes) { Ok(bytes) } else { Err(StoreError::WrongPiece(index)) }
+        file.read_exact_at(&mut bytes, offset)
+            .map_err(doing("read", &path))?;
+        if manifest.pieces().holds(index, &bytes) {
+            Ok(bytes)
+        } else {
+            Err(StoreError::WrongPiece(index))
+        }
     }
 
     /// Every whole blob, by digest.
@@ -223,7 +234,11 @@ impl BlobStore {
         let mut held = Vec::new();
         for entry in fs::read_dir(&blobs).map_err(doing("list", &blobs))? {
             let entry = entry.map_err(doing("list", &blobs))?;
-            let Some(digest) = entry.file_name().to_str().and_then(|name| name.parse::<Digest>().ok()) else {
+            let Some(digest) = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse::<Digest>().ok())
+            else {
                 continue;
             };
             let data = entry.path().join("data");
@@ -263,29 +278,46 @@ impl BlobStore {
             .map_err(doing("open", &path))?;
         flock(&data, FlockOperation::NonBlockingLockExclusive).map_err(|_| StoreError::Busy(digest))?;
         // The lock may be on a file that a finished task has just moved away.
-        let same = path.metadata().ok().zip(data.metadata().ok()).is_some_and(|(there, here)| {
-            use std::os::unix::fs::MetadataExt;
-            (there.dev(), there.ino()) == (here.dev(), here.ino())
-        });
+        let same = path
+            .metadata()
+            .ok()
+            .zip(data.metadata().ok())
+            .is_some_and(|(there, here)| {
+                use std::os::unix::fs::MetadataExt;
+                (there.dev(), there.ino()) == (here.dev(), here.ino())
+            });
         if !same {
             return Err(StoreError::Busy(digest));
         }
         let total_bytes = manifest.pieces().total_bytes;
         let mut have = vec![false; manifest.pieces().pieces.len()];
         let known = data.metadata().map_err(doing("read", &path))?.len();
-        if read_manifest(&folder, &digest).ok().flatten().as_ref() == Some(&manifest) && known == total_bytes {
+        if read_manifest(&folder, &digest).ok().flatten().as_ref() == Some(&manifest) && known == total_bytes
+        {
             let mut buffer = vec![0; PIECE_BYTES as usize];
             for (index, have) in have.iter_mut().enumerate() {
-                let (offset, length) =
-                    manifest.pieces().place(index as u32).expect("there are as many places as pieces");
-                data.read_exact_at(&mut buffer[..length], offset).map_err(doing("read", &path))?;
+                let (offset, length) = manifest
+                    .pieces()
+                    .place(index as u32)
+                    .expect("there are as many places as pieces");
+                data.read_exact_at(&mut buffer[..length], offset)
+                    .map_err(doing("read", &path))?;
                 *have = manifest.pieces().pieces[index] == piece_digest(&buffer[..length]);
             }
         } else {
             write_synced(&folder.join("manifest"), &manifest.to_bytes())?;
-            data.set_len(0).and_then(|()| data.set_len(total_bytes)).map_err(doing("grow", &path))?;
+            data.set_len(0)
+                .and_then(|()| data.set_len(total_bytes))
+                .map_err(doing("grow", &path))?;
         }
-        Ok(PartialBlob { store: self, folder, digest, manifest, data, have: Mutex::new(have) })
+        Ok(PartialBlob {
+            store: self,
+            folder,
+            digest,
+            manifest,
+            data,
+            have: Mutex::new(have),
+        })
     }
 }
 
@@ -302,7 +334,9 @@ pub struct PartialBlob<'a> {
 
 impl PartialBlob<'_> {
     fn have(&self) -> std::sync::MutexGuard<'_, Vec<bool>> {
-        self.have.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.have
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// The blob's name.
@@ -312,7 +346,12 @@ impl PartialBlob<'_> {
 
     /// The pieces not yet here.
     pub fn missing(&self) -> Vec<u32> {
-        self.have().iter().enumerate().filter(|(_, have)| !**have).map(|(index, _)| index as u32).collect()
+        self.have()
+            .iter()
+            .enumerate()
+            .filter(|(_, have)| !**have)
+            .map(|(index, _)| index as u32)
+            .collect()
     }
 
     /// Takes one piece, if it is the right one. Taking it twice is harmless.
@@ -320,8 +359,14 @@ impl PartialBlob<'_> {
         if !self.manifest.pieces().holds(index, bytes) {
             return Err(StoreError::WrongPiece(index));
         }
-        let (offset, _) = self.manifest.pieces().place(index).ok_or(StoreError::WrongPiece(index))?;
-        self.data.write_all_at(bytes, offset).map_err(doing("write a piece in", &self.folder))?;
+        let (offset, _) = self
+            .manifest
+            .pieces()
+            .place(index)
+            .ok_or(StoreError::WrongPiece(index))?;
+        self.data
+            .write_all_at(bytes, offset)
+            .map_err(doing("write a piece in", &self.folder))?;
         self.have()[index as usize] = true;
         Ok(())
     }
@@ -359,7 +404,11 @@ pub fn pieces_of(path: &Path) -> Result<PieceList, StoreError> {
             .read_to_end(&mut buffer)
             .map_err(doing("read", path))?;
         if read == 0 {
-            return Ok(PieceList { total_bytes, piece_bytes: PIECE_BYTES, pieces });
+            return Ok(PieceList {
+                total_bytes,
+                piece_bytes: PIECE_BYTES,
+                pieces,
+            });
         }
         total_bytes += read as u64;
         if total_bytes > BLOB_BYTES_MAX {
@@ -377,16 +426,26 @@ fn read_manifest(folder: &Path, digest: &Digest) -> Result<Option<Manifest>, Sto
         Err(error) => return Err(doing("open", &path)(error)),
     };
     let mut bytes = Vec::new();
-    file.take(MANIFEST_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(doing("read", &path))?;
+    file.take(MANIFEST_BYTES_MAX as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(doing("read", &path))?;
     let manifest = Manifest::from_bytes(&bytes)?;
-    if manifest.digest() == *digest { Ok(Some(manifest)) } else { Err(StoreError::WrongFile(path)) }
+    if manifest.digest() == *digest {
+        Ok(Some(manifest))
+    } else {
+        Err(StoreError::WrongFile(path))
+    }
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let mut file = File::create(path).map_err(doing("create", path))?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(doing("write", path))
+    file.write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .map_err(doing("write", path))
 }
 
 fn sync_dir(path: &Path) -> Result<(), StoreError> {
-    File::open(path).and_then(|dir| dir.sync_all()).map_err(doing("sync", path))
+    File::open(path)
+        .and_then(|dir| dir.sync_all())
+        .map_err(doing("sync", path))
 }
