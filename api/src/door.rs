@@ -6,7 +6,7 @@
 //!
 //! Answers that wait are boxed futures, so that the node is one `Arc<dyn Door>`:
 //!
-//! ```ignore
+//! ```text
 //! fn submit(&self, command: SignedCommand, wait: Wait) -> Answer<'_, Result<Submitted, SubmitError>> {
 //!     Box::pin(async move { ... })
 //! }

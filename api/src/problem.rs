@@ -48,8 +48,6 @@ codes! {
     Malformed = "malformed", BAD_REQUEST, "The request is not well formed";
     /// A body, a header or a path is larger than is allowed.
     TooLarge = "too_large", PAYLOAD_TOO_LARGE, "The request is too large";
-    /// The body has no announced length.
-    LengthRequired = "length_required", LENGTH_REQUIRED, "The body's length must be announced";
     /// The body is of another media type.
     MediaType = "media_type", UNSUPPORTED_MEDIA_TYPE, "The body is of another media type";
     /// There is no such path.

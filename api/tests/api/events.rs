@@ -111,6 +111,7 @@ async fn a_cursor_that_leads_nowhere_is_refused() {
     let resume = async |cursor: String| {
         let request = reqwest::Client::new().get(format!("{}/v1/events", world.url));
         let answer = request.header("last-event-id", cursor).send().await.unwrap();
+        assert!(answer.status().is_client_error(), "{}", answer.status());
         answer.json::<Problem>().await.unwrap().code
     };
     let node = world.node.secret.node_id();

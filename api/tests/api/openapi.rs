@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use api::problem::ErrorCode;
 use api::{openapi, path};
 
 #[test]
@@ -69,4 +70,21 @@ fn no_reference_in_the_document_leads_nowhere() {
     }
     assert!(count > 50, "{count}");
     assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
+}
+
+#[test]
+fn the_page_about_errors_has_each_code_at_its_status() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/api/README.md");
+    let page = std::fs::read_to_string(file).unwrap();
+    for code in ErrorCode::ALL {
+        let row = page
+            .lines()
+            .find(|line| line.starts_with(&format!("| {} |", code.status().as_u16())));
+        let row = row.unwrap_or_else(|| panic!("no row for {}", code.status()));
+        assert!(
+            row.contains(&format!("`{}`", code.as_str())),
+            "`{}` is not in `{row}`",
+            code.as_str()
+        );
+    }
 }
