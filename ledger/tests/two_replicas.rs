@@ -166,6 +166,27 @@ fn a_wall_clock_set_back_does_not_stop_the_talk() {
 }
 
 #[test]
+fn a_replica_knows_when_it_holds_all_that_a_peer_held() {
+    let (mut wire, nodes) = network_of(2, 1, Verify::Trusting);
+    let [a, b] = nodes[..] else { unreachable!() };
+    for _ in 0..50 {
+        wire.append(a, vec![report(&"x".repeat(3000))]);
+    }
+    wire.pass(5_000);
+    assert!(!wire.replicas[&b].has_agreed(), "it has met nobody");
+    wire.link(a, b);
+    // One way is too short for the ops to have come.
+    wire.pass(scene::DELAY_MS);
+    assert!(!wire.replicas[&b].has_agreed());
+    // Also while new ops come all the time.
+    for _ in 0..300 {
+        wire.append(a, vec![report("more")]);
+        wire.pass(scene::DELAY_MS);
+    }
+    assert!(wire.replicas.values().all(|replica| replica.has_agreed()));
+}
+
+#[test]
 fn two_halves_that_were_apart_become_one() {
     let (mut wire, nodes) = network_of(4, 3, Verify::Real);
     let [a, b, c, d] = nodes[..] else { unreachable!() };
