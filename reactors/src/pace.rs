@@ -20,6 +20,12 @@ use net::names::NameTable;
 pub use crate::action::ActionKey;
 use crate::action::{Action, ReportKey};
 
+/// Reports that pass at once, at most: they fit into one op. The others pass at the next call.
+pub const REPORTS_MAX: usize = 32;
+
+/// Bytes of reports that pass at once, at most, unless there is only one.
+pub const REPORT_BYTES_MAX: usize = 48 * 1024;
+
 /// How one kind of action is paced.
 #[derive(Clone, Copy, Debug)]
 struct Rule {
@@ -190,6 +196,7 @@ impl Pace {
             entry.asked = false;
         }
         let mut in_flight = self.in_flight(now_ms);
+        let (mut reports, mut report_bytes) = (0, 0);
         let mut passed = Vec::new();
         for action in actions {
             let key = action.key();
@@ -199,9 +206,16 @@ impl Pace {
                 continue;
             }
             let flying = in_flight.entry(kind).or_default();
-            let waits = *flying >= kind.rule().in_flight_max || self.must_wait(&key, now_ms);
+            let mut waits = *flying >= kind.rule().in_flight_max || self.must_wait(&key, now_ms);
+            let mut bytes = 0;
+            if let Action::Report(report) = &action {
+                bytes = report.to_entry().bytes.len();
+                waits |= reports == REPORTS_MAX || report_bytes + bytes > REPORT_BYTES_MAX && reports > 0;
+            }
             if self.pass(key, kind, waits, now_ms) {
                 *flying += 1;
+                reports += usize::from(matches!(action, Action::Report(_)));
+                report_bytes += bytes;
                 passed.push(action);
             }
         }
@@ -621,6 +635,29 @@ mod tests {
         pace.filter(vec![place(3)], 0);
         pace.done(&place(3).key(), false, 0);
         assert!(passes_after(&mut pace, &place(3), 0, REPORT.settle_ms) <= REPORT.backoff_ms * 5 / 4);
+    }
+
+    #[test]
+    fn what_passes_at_once_fits_into_one_op() {
+        let cannot = |n: u8, size: usize| {
+            let report = CannotPlace {
+                instance: InstanceId([n; 32]),
+                generation: 1,
+                reason: "x".repeat(size),
+            };
+            Action::Report(report.into())
+        };
+        for (size, passes) in [
+            (1, REPORTS_MAX),
+            (4_000, REPORT_BYTES_MAX / 4_036),
+            (REPORT_BYTES_MAX, 1),
+        ] {
+            let mut pace = Pace::new(NODE);
+            let wanted: Vec<Action> = (0..100).map(|n| cannot(n, size)).collect();
+            let first = pace.filter(wanted.clone(), 0);
+            assert_eq!(first, wanted[..passes], "{size}");
+            assert_eq!(pace.filter(wanted.clone(), 0), wanted[passes..2 * passes]);
+        }
     }
 
     #[test]

@@ -328,6 +328,13 @@ fn an_address_has_one_way_at_a_time() {
         (1, 0),
         "its machine still runs here"
     );
+    let machine = world.nodes[1].observed.machines.get_mut(&instance);
+    machine.expect("it runs").spec = None;
+    assert_eq!(
+        guests(&world, 1).taps,
+        leaving.taps,
+        "also when no more is known of it"
+    );
     world.settle();
     let left = guests(&world, 1);
     assert_eq!((left.taps.len(), left.remote.len()), (0, 1));
