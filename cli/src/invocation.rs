@@ -49,8 +49,10 @@ pub struct Invocation {
 macro_rules! whole_list {
     ($invocation:ident, $list:ident, $query:expr) => {{
         let client = $invocation.client()?;
-        let mut query: ListQuery = $query;
-        query.limit = Some(api::views::PAGE_MAX);
+        let mut query = ListQuery {
+            limit: Some(api::views::PAGE_MAX),
+            ..$query
+        };
         let mut all = Vec::new();
         loop {
             let Page { items, next, .. } = client.$list(&query).await?;

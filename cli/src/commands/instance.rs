@@ -4,7 +4,7 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use api::client::LogStart;
+use api::client::{LogStart, LogStream};
 use api::views::instances::{InstanceView, InstanceWord};
 use clap::{Args, Subcommand};
 use futures::StreamExt;
@@ -16,6 +16,9 @@ use crate::output::{Output, ago, clean, clean_text};
 use crate::patience::{Patience, duration};
 use crate::progress::Progress;
 use crate::submit::{now_ms, submit};
+
+/// Bytes of a log that are held at once, at most: nodes give far less.
+const LOG_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Between two tries to go on with a log, in milliseconds.
 const RETRY_MS: u64 = 500;
@@ -221,7 +224,7 @@ async fn change(args: ChangeArgs, wish: Wish, invocation: &Invocation) -> Result
     }
     let mut progress = Progress::new(invocation.output);
     let ended = patience
-        .until(&format!("{}", called(&instance)), async || {
+        .until(&called(&instance), async || {
             let now = match invocation.instance_by_id(id).await {
                 Ok(now) => now,
                 Err(failure) if failure.exit == Exit::NotFound && wish == Wish::Delete => {
@@ -271,47 +274,64 @@ pub(crate) fn failed(instance: &InstanceView) -> Failure {
 async fn logs(args: LogsArgs, invocation: &Invocation) -> Result<(), Failure> {
     let id = invocation.instance(&args.instance).await?.id;
     let mut printer = Printer::new(invocation.output);
-    let mut log = invocation.instance_log(id, LogStart::default()).await?;
-    let mut there = Vec::new();
-    while let Some(bytes) = log.bytes.next().await {
-        there.extend_from_slice(&bytes?);
+    let mut from = match invocation.instance_log(id, LogStart::default()).await {
+        Ok(log) => {
+            let begin = log.from;
+            let there = read_all(log).await?;
+            let shown = args.tail.map_or(0, |lines| start_of_tail(&there, lines as usize));
+            printer.take(&there[shown..])?;
+            begin + there.len() as u64
+        }
+        // It may not have written anything yet.
+        Err(failure) if failure.exit == Exit::NotFound && args.follow => 0,
+        Err(failure) => return Err(failure),
+    };
+    if !args.follow {
+        return printer.end();
     }
-    let mut from = log.from + there.len() as u64;
-    let shown = args.tail.map_or(0, |lines| start_of_tail(&there, lines as usize));
-    printer.take(&there[shown..])?;
-    while args.follow {
-        let mut log = match invocation
-            .instance_log(
-                id,
-                LogStart {
-                    from: Some(from),
-                    follow: true,
-                },
-            )
-            .await
-        {
-            Ok(log) => log,
-            Err(failure) if failure.is_transient => {
-                tokio::time::sleep(Duration::from_millis(RETRY_MS)).await;
-                continue;
-            }
-            Err(failure) => return Err(failure),
+    loop {
+        let start = LogStart {
+            from: Some(from),
+            follow: true,
         };
-        from = log.from;
-        loop {
-            match log.bytes.next().await {
-                Some(Ok(bytes)) => {
-                    from += bytes.len() as u64;
-                    printer.take(&bytes)?;
+        match invocation.instance_log(id, start).await {
+            Ok(mut log) => {
+                from = log.from;
+                loop {
+                    match log.bytes.next().await {
+                        Some(Ok(bytes)) => {
+                            from += bytes.len() as u64;
+                            printer.take(&bytes)?;
+                        }
+                        // The end is the writer's: nothing will follow.
+                        None => return printer.end(),
+                        Some(Err(_)) => break,
+                    }
                 }
-                // The end is the writer's: nothing will follow.
-                None => return printer.end(),
-                Some(Err(_)) => break,
             }
+            Err(failure) if failure.exit == Exit::NotFound => {
+                // No log yet, or no instance any more: the latter is the end.
+                invocation.instance_by_id(id).await?;
+            }
+            Err(failure) if failure.is_transient => {}
+            Err(failure) => return Err(failure),
         }
         tokio::time::sleep(Duration::from_millis(RETRY_MS)).await;
     }
-    printer.end()
+}
+
+async fn read_all(mut log: LogStream) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    while let Some(piece) = log.bytes.next().await {
+        bytes.extend_from_slice(&piece?);
+        if bytes.len() > LOG_BYTES_MAX {
+            return Err(Failure::new(
+                Exit::Failed,
+                format!("the node gave more than {LOG_BYTES_MAX} bytes of log"),
+            ));
+        }
+    }
+    Ok(bytes)
 }
 
 /// Where the last `lines` lines begin.

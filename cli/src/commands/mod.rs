@@ -67,6 +67,8 @@ pub struct Global {
 }
 
 /// What a command is about.
+// One value of it lives as long as the process: its size does not matter.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Subcommand)]
 pub enum Noun {
     /// Your keys: make, list, show

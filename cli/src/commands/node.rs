@@ -422,11 +422,12 @@ async fn status(invocation: &Invocation) -> Result<(), Failure> {
             fields.push(("peer", format!("{name} {link}, {address}, heard of {seen}")));
         }
         for (part, counts) in &node.counters {
-            let counts: Vec<String> = counts
-                .iter()
-                .map(|(what, count)| format!("{what} {count}"))
-                .collect();
-            fields.push(("counted", format!("{part}: {}", counts.join(", "))));
+            // What never happened is left to JSON.
+            let counts = counts.iter().filter(|(_, count)| **count > 0);
+            let counts: Vec<String> = counts.map(|(what, count)| format!("{what} {count}")).collect();
+            if !counts.is_empty() {
+                fields.push(("counted", format!("{part}: {}", counts.join(", "))));
+            }
         }
         fields
     };

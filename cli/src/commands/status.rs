@@ -84,7 +84,7 @@ impl StatusArgs {
                 (
                     "also",
                     format!(
-                        "{} accounts, {} agents, {} builds, {} domains, {} commands",
+                        "accounts {}, agents {}, builds {}, domains {}, commands {}",
                         counts.accounts, counts.agents, counts.builds, counts.domains, counts.commands
                     ),
                 ),
