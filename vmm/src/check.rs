@@ -217,7 +217,8 @@ mod tests {
 
     #[test]
     fn each_bound_is_held() {
-        let cases: [(&str, fn(&mut MachineSpec)); 14] = [
+        type Case = (&'static str, fn(&mut MachineSpec));
+        let cases: [Case; 14] = [
             ("vcpus", |s| s.vcpus = 0),
             ("vcpus", |s| s.vcpus = 129),
             ("memory_mib", |s| s.memory_mib = 95),

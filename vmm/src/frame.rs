@@ -70,7 +70,7 @@ impl Decoder {
     }
 
     /// The next message; `None` when more bytes are needed. After an error the stream is of no use.
-    pub fn next<M: DeserializeOwned>(&mut self) -> Result<Option<M>, FrameError> {
+    pub fn take<M: DeserializeOwned>(&mut self) -> Result<Option<M>, FrameError> {
         let rest = &self.buffer[self.taken..];
         let Some((prefix, body)) = rest.split_first_chunk::<PREFIX_BYTES>() else {
             return Ok(None);

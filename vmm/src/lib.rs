@@ -7,6 +7,8 @@
 //! stands behind the feature `host`: [`driver`] is what a monitor must be able to do, [`qemu`] one that
 //! does it, [`io::machines`] the daemon's door to all of it.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 pub mod check;
 pub mod control;
 pub mod frame;

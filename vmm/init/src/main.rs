@@ -8,6 +8,8 @@
 //! [`shutdown`] ends the guest. A fault of PID 1 is a kernel panic, so nothing here may panic on what the host
 //! or the workload does.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod boot;
 mod disks;
 mod health;

@@ -96,7 +96,7 @@ fn read(mut file: File, events: &mpsc::Sender<Event>) {
         }
         pause_ms = 2;
         loop {
-            let event = match decoder.next() {
+            let event = match decoder.take() {
                 Ok(Some(message)) => Event::Host(message),
                 Ok(None) => break,
                 Err(error) => {
@@ -231,7 +231,7 @@ mod tests {
     fn messages(bytes: &[u8]) -> Vec<ToHost> {
         let mut decoder = Decoder::default();
         decoder.push(bytes);
-        std::iter::from_fn(|| decoder.next().unwrap()).collect()
+        std::iter::from_fn(|| decoder.take().unwrap()).collect()
     }
 
     #[test]

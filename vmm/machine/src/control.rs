@@ -62,7 +62,7 @@ async fn talk(mut stream: UnixStream, mut desk: Desk) -> io::Result<()> {
     let mut piece = [0; 1024];
     let mut opened = false;
     loop {
-        while let Some(request) = decoder.next::<Request>().map_err(io::Error::other)? {
+        while let Some(request) = decoder.take::<Request>().map_err(io::Error::other)? {
             match request {
                 Request::Open { protocol } if !opened => {
                     tracing::info!(protocol, "a daemon connected");

@@ -4,6 +4,8 @@
 //! [`life`] decides what becomes of the machine, [`supervisor`] does it. `form-machine --probe-kvm` instead
 //! runs a tiny guest under KVM and says whether a real kernel could run in it.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod control;
 mod life;
 mod supervisor;

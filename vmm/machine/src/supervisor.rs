@@ -215,7 +215,7 @@ impl Machine {
         cut: &(dyn Fn() + Send),
     ) -> Result<(), String> {
         loop {
-            match decoder.next::<ToHost>() {
+            match decoder.take::<ToHost>() {
                 Ok(Some(message)) => self.take(Event::Guest(message), sends, cut),
                 Ok(None) => return Ok(()),
                 Err(error) => return Err(error.to_string()),
@@ -280,7 +280,10 @@ impl Machine {
 /// The line of a console that says most about an end: that of a panic, or else the last one.
 fn telling_line(console: &str) -> &str {
     let lines = || console.lines().map(str::trim).filter(|line| !line.is_empty());
-    lines().find(|line| line.contains("Kernel panic")).or_else(|| lines().next_back()).unwrap_or_default()
+    lines()
+        .find(|line| line.contains("Kernel panic"))
+        .or_else(|| lines().next_back())
+        .unwrap_or_default()
 }
 
 async fn write_frames(mut to_guest: tokio::net::unix::OwnedWriteHalf, mut frames: mpsc::Receiver<ToGuest>) {

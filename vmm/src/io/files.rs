@@ -13,7 +13,11 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     static WRITES: AtomicU64 = AtomicU64::new(0);
     let mut name = path.file_name().unwrap_or_default().to_owned();
     // Others may write the same file at the same time, in this process too: each has its own fresh one.
-    name.push(format!(".new-{}-{}", std::process::id(), WRITES.fetch_add(1, Ordering::Relaxed)));
+    name.push(format!(
+        ".new-{}-{}",
+        std::process::id(),
+        WRITES.fetch_add(1, Ordering::Relaxed)
+    ));
     let fresh = path.with_file_name(name);
     let mut file = File::create(&fresh)?;
     file.write_all(bytes)?;

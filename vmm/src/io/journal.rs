@@ -143,7 +143,7 @@ pub fn read(folder: &Path, from: Option<u64>, bytes_max: usize) -> io::Result<Lo
             Err(error) => return Err(error),
         };
         let length = file.metadata()?.len();
-        if start + length <= chunk.next_offset && !(*start == chunk.next_offset) {
+        if start + length <= chunk.next_offset && *start != chunk.next_offset {
             continue;
         }
         if *start > chunk.next_offset {

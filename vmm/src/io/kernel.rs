@@ -308,7 +308,9 @@ fn without_signature(mut module: Vec<u8>) -> Vec<u8> {
     const FACTS_BYTES: usize = 12;
     if let Some(rest) = module.strip_suffix(MARK)
         && let Some((_, length)) = rest.split_last_chunk::<4>()
-        && let Some(end) = rest.len().checked_sub(FACTS_BYTES + u32::from_be_bytes(*length) as usize)
+        && let Some(end) = rest
+            .len()
+            .checked_sub(FACTS_BYTES + u32::from_be_bytes(*length) as usize)
     {
         module.truncate(end);
     }
@@ -462,7 +464,12 @@ mod tests {
         module.extend(5u32.to_be_bytes());
         module.extend(b"~Module signature appended~\n");
         assert_eq!(without_signature(module.clone()), b"code");
-        let claims_too_much = [&[0; 8][..], &u32::MAX.to_be_bytes(), b"~Module signature appended~\n"].concat();
+        let claims_too_much = [
+            &[0; 8][..],
+            &u32::MAX.to_be_bytes(),
+            b"~Module signature appended~\n",
+        ]
+        .concat();
         assert_eq!(without_signature(claims_too_much.clone()), claims_too_much);
     }
 

@@ -511,7 +511,11 @@ impl Machines {
     /// What a machine was last started from; `None` when it never was.
     pub fn spec(&self, id: MachineId) -> Option<MachineSpec> {
         let path = self.known(id)?.folder.join(ORDER_FILE);
-        Some(files::read_json::<MachineOrder>(&path, FILE_BYTES_MAX).ok()??.spec)
+        Some(
+            files::read_json::<MachineOrder>(&path, FILE_BYTES_MAX)
+                .ok()??
+                .spec,
+        )
     }
 
     /// How the last boot of a machine went, in milliseconds; `None` when it was never started.

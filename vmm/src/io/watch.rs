@@ -85,7 +85,7 @@ async fn handshake(mut stream: UnixStream, id: MachineId) -> io::Result<Link> {
     let mut decoder = Decoder::default();
     let mut opened = None;
     loop {
-        while let Some(report) = decoder.next::<Report>().map_err(io::Error::other)? {
+        while let Some(report) = decoder.take::<Report>().map_err(io::Error::other)? {
             match (report, opened) {
                 (
                     Report::Opened {
@@ -147,7 +147,7 @@ impl Run {
     pub(super) async fn next(&mut self) -> Step {
         let folder = self.folder.display();
         while let Some(link) = &mut self.link {
-            match link.decoder.next::<Report>() {
+            match link.decoder.take::<Report>() {
                 Ok(Some(Report::State(state))) if state.is_alive() => return Step::Alive(state),
                 Ok(Some(_)) => {}
                 Ok(None) => {

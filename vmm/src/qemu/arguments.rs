@@ -18,9 +18,12 @@ pub fn kernel_line(accelerator: Accelerator) -> String {
     match accelerator {
         Accelerator::Kvm => KERNEL_LINE.to_owned(),
         // The guest is told its clock's rate: measuring it hangs or goes wrong when the host is busy. What
-        // shields a processor's speculation is dead weight where there is none.
+        // shields a processor's speculation is dead weight where there is none, and the watchdog would only
+        // complain that the host has little time for it.
         Accelerator::Tcg { tsc_khz } => {
-            format!("{KERNEL_LINE} tsc_early_khz={tsc_khz} tsc=reliable no_timer_check mitigations=off")
+            format!(
+                "{KERNEL_LINE} tsc_early_khz={tsc_khz} tsc=reliable no_timer_check nowatchdog mitigations=off"
+            )
         }
     }
 }
@@ -50,7 +53,8 @@ pub fn arguments(boot: &Boot, accelerator: Accelerator) -> Vec<String> {
         "-serial",
         "chardev:console",
         "-device",
-        "virtio-serial-device",
+        // Two ports, since the guest sets up queues for as many as there could be.
+        "virtio-serial-device,max_ports=2",
         "-chardev",
         "socket,id=init,fd=0",
         "-device",

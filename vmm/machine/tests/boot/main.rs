@@ -2,6 +2,8 @@
 //!
 //! Each test has a network namespace of its own. Where root, QEMU or a tool is missing it says so by name.
 
+#![allow(clippy::unwrap_used)]
+
 mod rig;
 
 use std::time::Duration;
@@ -40,7 +42,9 @@ async fn a_guest_boots_serves_logs_and_stops_in_good_order() {
     eprintln!("{:?}", machines.timeline(ID).unwrap());
     assert_eq!(events.seen[0], MachineState::Starting);
 
+    let begin = std::time::Instant::now();
     assert!(get("10.77.0.2:8080", "/").contains("hello from the guest"));
+    eprintln!("first answer {} ms after it serves", begin.elapsed().as_millis());
     assert!(get("[fd77::2]:8080", "/").contains("hello from the guest"));
     let log = wait_for_log(&machines, "to stderr").await;
     eprintln!("{log}");
@@ -280,7 +284,10 @@ async fn a_killed_machine_process_takes_its_guest_along_and_is_an_event() {
     else {
         panic!("it did not fail")
     };
-    assert!(reason.contains("went down by itself") && reason.contains("Kernel panic"), "{reason}");
+    assert!(
+        reason.contains("went down by itself") && reason.contains("Kernel panic"),
+        "{reason}"
+    );
 }
 
 const DAEMON_FOLDER: &str = "FORM_TEST_DAEMON_FOLDER";
