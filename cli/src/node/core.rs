@@ -73,21 +73,36 @@ pub struct Core {
 #[error("the node is shutting down")]
 pub struct Stopped;
 
+/// Why a command was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotTaken {
+    /// Too much waits already.
+    #[error("the node has more waiting than it takes on")]
+    Busy,
+    /// See [`Stopped`].
+    #[error("the node is shutting down")]
+    Stopped,
+}
+
 impl Core {
     /// Gives the core an input; waits while it is busy.
     pub async fn input(&self, input: Input) -> Result<(), Stopped> {
         self.messages.send(Message::Input(input)).await.map_err(|_| Stopped)
     }
 
-    /// Puts a command into the log; answers when it is durable and folded.
+    /// Puts a command into the log; answers when it is durable and folded. With too much waiting already, it
+    /// refuses at once.
     pub async fn submit(
         &self,
         command: Vec<u8>,
         id: ledger::id::CommandId,
-    ) -> Result<Result<Submitted, SubmitError>, Stopped> {
+    ) -> Result<Result<Submitted, SubmitError>, NotTaken> {
         let (reply, answer) = oneshot::channel();
-        self.messages.send(Message::Submit { command, id, reply }).await.map_err(|_| Stopped)?;
-        answer.await.map_err(|_| Stopped)
+        self.messages.try_send(Message::Submit { command, id, reply }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => NotTaken::Busy,
+            mpsc::error::TrySendError::Closed(_) => NotTaken::Stopped,
+        })?;
+        answer.await.map_err(|_| NotTaken::Stopped)
     }
 
     /// Asks something of the core or of its store, in the core's own thread: keep it short.

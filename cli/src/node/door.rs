@@ -27,7 +27,7 @@ use tokio::sync::{Semaphore, watch};
 use vmm::io::machines::Machines;
 
 use super::blobs;
-use super::core::{Core, Snapshot, now_ms};
+use super::core::{Core, NotTaken, Snapshot, now_ms};
 use super::logs::Logs;
 
 /// How old the answer to [`Door::live`] may be.
@@ -89,9 +89,11 @@ impl Door for NodeDoor {
     fn submit(&self, command: SignedCommand, wait: Wait) -> Answer<'_, Result<Submitted, SubmitError>> {
         Box::pin(async move {
             let id = command.id();
-            let done = self.core.submit(command.bytes().to_vec(), id).await;
-            let done = done.map_err(|_| SubmitError::ShuttingDown)?;
-            let submitted = done.map_err(|error| SubmitError::Failed(error.to_string()))?;
+            let submitted = match self.core.submit(command.bytes().to_vec(), id).await {
+                Ok(done) => done.map_err(|error| SubmitError::Failed(error.to_string()))?,
+                Err(NotTaken::Busy) => return Err(SubmitError::Busy),
+                Err(NotTaken::Stopped) => return Err(SubmitError::ShuttingDown),
+            };
             Ok(Submitted {
                 id,
                 op: submitted.op,
@@ -171,20 +173,19 @@ impl Door for NodeDoor {
         Box::pin(async move {
             let read = self.core.query(move |node, store| {
                 let records = store.journal(from, max).map_err(|error| error.to_string())?;
-                Ok::<_, String>(
-                    records
-                        .into_iter()
-                        .filter_map(|record| {
-                            Some(JournalEntry {
-                                offset: record.offset,
-                                op: node.replica().log().get(&record.op)?.clone(),
-                                entry: record.entry as usize,
-                                outcome: ledger::codec::decode(&record.outcome, OUTCOME_BYTES_MAX, "an outcome").ok()?,
-                                turned: record.turned,
-                            })
-                        })
-                        .collect::<Vec<_>>(),
-                )
+                // A record that cannot be shown is a fault: to pass it over would hold every stream there.
+                let entries = records.into_iter().map(|record| {
+                    let op = node.replica().log().get(&record.op).cloned();
+                    let outcome = ledger::codec::decode(&record.outcome, OUTCOME_BYTES_MAX, "an outcome");
+                    Ok(JournalEntry {
+                        offset: record.offset,
+                        op: op.ok_or_else(|| format!("the op {} of record {} is not in the log", record.op, record.offset))?,
+                        entry: record.entry as usize,
+                        outcome: outcome.map_err(|error| format!("record {}: {error}", record.offset))?,
+                        turned: record.turned,
+                    })
+                });
+                entries.collect::<Result<Vec<_>, String>>()
             });
             read.await.map_err(stopped)?.map_err(ReadError::Failed)
         })

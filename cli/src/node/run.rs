@@ -13,10 +13,13 @@ use ledger::admit::Verify;
 use ledger::id::{NetworkId, NodeId};
 use ledger::io::store::Store;
 use ledger::report::nodes::AnnounceNode;
+use net::fronts::FrontTable;
 use net::names::NameTable;
-use net_dns::{Dns, DnsConfig, DnsServer, Prefix};
+use net::prefix::Prefix;
+use net_dns::{Dns, DnsConfig, DnsServer};
 use net_gossip::{Event, Handle};
 use net_mesh::{Mesh, MeshConfig};
+use net_proxy::{Proxy, ProxyConfig, ProxyServer};
 use pack::io::build::Builder;
 use pack::io::store::BlobStore;
 use reactors::me::Me;
@@ -180,7 +183,7 @@ pub async fn run(folder: NodeFolder, config: NodeConfig) -> Result<()> {
     listens.insert("gossip".to_owned(), gossip.listen_addresses());
     let own_addresses = host::public_ipv4(&config).into_iter().map(IpAddr::V4).collect();
     let dns = serve_dns(&config, roles.edge, network, own_addresses, &names).await?;
-    let _ = &fronts;
+    let proxy = serve_proxy(&config, roles.edge, &fronts).await?;
     if roles.edge {
         listens.insert("dns".to_owned(), config.dns.iter().map(ToString::to_string).collect());
         listens.insert("proxy".to_owned(), config.proxy.iter().map(ToString::to_string).collect());
@@ -221,6 +224,9 @@ pub async fn run(folder: NodeFolder, config: NodeConfig) -> Result<()> {
     wait_for_the_end(thread).await?;
     if let Some(api) = api {
         let _ = tokio::time::timeout(DRAIN_LIMIT, api.stop()).await;
+    }
+    if let Some(proxy) = proxy {
+        proxy.shutdown(DRAIN_LIMIT).await;
     }
     if let Some(dns) = dns {
         let _ = tokio::time::timeout(DRAIN_LIMIT, dns.shutdown()).await;
@@ -387,3 +393,15 @@ async fn serve_dns(
     Ok(Some(Dns::start(settings, Arc::clone(names)).await.context("starting the DNS")?))
 }
 
+/// Starts the front door where this node is an edge and told to listen.
+async fn serve_proxy(
+    config: &NodeConfig,
+    edge: bool,
+    fronts: &Arc<ArcSwap<FrontTable>>,
+) -> Result<Option<ProxyServer>> {
+    if !edge || config.proxy.is_empty() {
+        return Ok(None);
+    }
+    let settings = ProxyConfig { listen: config.proxy.clone(), ..ProxyConfig::default() };
+    Ok(Some(Proxy::start(settings, Arc::clone(fronts)).await.context("starting the front door")?))
+}
