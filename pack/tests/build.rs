@@ -374,6 +374,11 @@ fn a_failing_step_shows_its_last_lines_and_leaves_nothing_behind() {
     is_clean(&cache("builder"));
     let (result, _) = bench.build(context.path(), "NAME x\nRUN kill -9 $$\n");
     assert!(result.unwrap_err().to_string().contains("signal 9"));
+    let deep = "NAME x\nRUN perl -e 'for (1..20000) { mkdir \"d\"; chdir \"d\" }'\n";
+    let (result, _) = bench.build(context.path(), deep);
+    let error = result.unwrap_err().to_string();
+    assert!(error.contains("inside one another"), "{error}");
+    is_clean(&cache("builder"));
     let (result, _) = bench.build(context.path(), "NAME x\nENV --scope=user:nobody-here A=1\n");
     assert!(result.unwrap_err().to_string().contains("add a USER"));
     let (result, _) = bench.build(context.path(), "NAME x\nINSTALL no-such-package-here\n");
@@ -449,13 +454,11 @@ fn builders_of_one_cache_take_turns_and_clear_what_a_killed_one_left() {
     let first = Builder::open(folder.path()).unwrap();
     let second = Builder::open(folder.path()).unwrap();
     fs::create_dir_all(folder.path().join("tmp/left-by-a-killed-one")).unwrap();
-    // No archive is here: each takes its turn all the same, and gives it back.
+    // This is no archive: each takes its turn all the same, and gives it back.
+    let archive = folder.path().join("no-archive");
+    fs::write(&archive, "no archive").unwrap();
     for builder in [&first, &second, &first] {
-        assert!(
-            builder
-                .build(&folder.path().join("no-archive"), &mut |_| {})
-                .is_err()
-        );
+        assert!(builder.build(&archive, &mut |_| {}).is_err());
     }
     assert!(!folder.path().join("tmp/left-by-a-killed-one").exists());
 }

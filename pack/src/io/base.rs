@@ -9,7 +9,7 @@
 
 use super::build::BuildError;
 use super::edits;
-use super::layers::inside;
+use super::layers::{inside, remove_tree};
 use super::sandbox::{self, World};
 use super::steplog::StepLog;
 use crate::apt;
@@ -89,7 +89,7 @@ pub(super) fn make(
     let folder = format!("{}-{key}", name(base));
     let place = bases.join(&folder);
     if place.exists() {
-        fs::remove_dir_all(&place)?;
+        remove_tree(&place)?;
     }
     fs::rename(&made, &place)?;
     let pointer = scratch.join("pointer");
@@ -102,7 +102,7 @@ pub(super) fn make(
             .to_string_lossy()
             .starts_with(&format!("{}-", name(base)));
         if old && entry.file_name().to_string_lossy() != folder {
-            fs::remove_dir_all(entry.path())?;
+            remove_tree(&entry.path())?;
         }
     }
     find(bases, base).ok_or_else(|| BuildError::Host(io::Error::other("the base vanished from the cache")))

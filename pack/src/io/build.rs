@@ -14,7 +14,7 @@ use super::context::{self, ContextError, Unpacked};
 use super::disk::{self, DiskError};
 use super::edits;
 use super::install;
-use super::layers::{self, Layers, Stack, alone, inside};
+use super::layers::{self, Layers, Stack, alone, inside, remove_tree};
 use super::sandbox::{self, Bind, RunError, STEP_MS_MAX, World};
 use super::steplog::StepLog;
 use super::store::{StoreError, pieces_of};
@@ -168,7 +168,7 @@ impl<'a> Alone<'a> {
         let alone = Self(lock);
         let tmp = cache.join("tmp");
         if tmp.exists() {
-            fs::remove_dir_all(&tmp)?;
+            remove_tree(&tmp)?;
         }
         fs::create_dir(&tmp)?;
         Ok(alone)
@@ -239,19 +239,18 @@ impl Builder {
         archive: &Path,
         progress: &mut (dyn FnMut(BuildEvent) + Send),
     ) -> Result<BuiltImage, BuildError> {
+        let content = file_digest(archive)?;
+        // What is finished needs no turn.
+        if let Some(built) = self.find(content)? {
+            return Ok(built);
+        }
         let _turn = self.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
         let _alone = Alone::in_cache(&self.lock, &self.cache)?;
-        let content = file_digest(archive)?;
-        for base in [Base::DebianBookworm, Base::Scratch] {
-            let tree = base::find(&self.cache.join("bases"), base).filter(|tree| !tree.stale);
-            if let Some(tree) = tree
-                && let Some(built) = self.finished(&build_key(content, tree.key))?
-            {
-                return Ok(built);
-            }
+        if let Some(built) = self.find(content)? {
+            return Ok(built);
         }
         Self::check_host()?;
-        let scratch = tempfile::TempDir::new_in(self.cache.join("tmp"))?;
+        let scratch = tempfile::TempDir::new_in(self.cache.join("tmp"))?.keep();
         let log_path = self.cache.join("logs").join(format!("{content}.log"));
         let mut log = StepLog::new(File::create(&log_path)?, progress);
         let result = alone(|| {
@@ -259,14 +258,26 @@ impl Builder {
                 cache: &self.cache,
                 log: &mut log,
                 log_path: &log_path,
-                scratch: scratch.path(),
+                scratch: &scratch,
             };
             work.build(archive, content)
         });
         self.tidy()?;
-        // What the guest of a step left may be read-only or deep, but it is a plain tree: no mount is left in it.
-        scratch.close()?;
+        remove_tree(&scratch)?;
         result
+    }
+
+    /// The image of this context, on a base that is still good.
+    fn find(&self, content: Digest) -> Result<Option<BuiltImage>, BuildError> {
+        for base in [Base::DebianBookworm, Base::Scratch] {
+            let tree = base::find(&self.cache.join("bases"), base).filter(|tree| !tree.stale);
+            if let Some(tree) = tree
+                && let Some(built) = self.finished(&build_key(content, tree.key))?
+            {
+                return Ok(Some(built));
+            }
+        }
+        Ok(None)
     }
 
     /// The image of a build that was done before.
@@ -319,7 +330,7 @@ fn keep_newest(folder: &Path, most: usize, mark: impl Fn(&Path) -> PathBuf) -> i
     let surplus = all.len().saturating_sub(most);
     for (_, path) in all.into_iter().take(surplus) {
         if path.is_dir() {
-            fs::remove_dir_all(path)?
+            remove_tree(&path)?
         } else {
             fs::remove_file(path)?
         }
@@ -623,7 +634,7 @@ impl Work<'_, '_> {
             .join("builds")
             .join(build_key(content, base.key).to_string());
         if place.exists() {
-            fs::remove_dir_all(&place)?;
+            remove_tree(&place)?;
         }
         fs::rename(&made, &place)?;
         Ok(BuiltImage {

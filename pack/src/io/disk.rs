@@ -3,17 +3,17 @@
 //! Not here: what is in the tree, and the bytes of ext4 (`ext4.rs`). The disk has no journal and no free space:
 //! it is only ever mounted read-only, under the layer that an instance writes to.
 
+use super::layers::{BLOCK_BYTES, Extent};
 use super::sandbox::{self, RunError, World};
 use super::steplog::StepLog;
 use crate::ext4::{self, EPOCH, FEATURES, Layout, LayoutError};
 use crate::image::BLOB_BYTES_MAX;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
 
-const BLOCK_BYTES: u64 = 4096;
 const INODE_BYTES: u64 = 256;
 /// Any will do, as long as it never changes: directories are ordered by it.
 const HASH_SEED: &str = "6d1cb7f0-6f0c-4d0e-9d8c-0f0b1d6a2e11";
@@ -44,9 +44,8 @@ pub enum DiskError {
 
 /// Makes the disk `into` from the tree `root`. Times from `made_from` on are the build's own.
 pub(super) fn make(root: &Path, into: &Path, made_from: u32, log: &mut StepLog<'_>) -> Result<(), DiskError> {
-    let mut need = Need::default();
-    need.add(root)?;
-    let inodes = need.inodes + 64;
+    let need = Extent::of(root)?;
+    let inodes = need.entries + 64;
     // Generous: what is not needed is cut off below, and a sparse file costs nothing.
     let blocks = need.blocks + need.blocks / 50 + inodes * INODE_BYTES / BLOCK_BYTES + 4096;
     if blocks * BLOCK_BYTES > BLOB_BYTES_MAX {
@@ -90,28 +89,6 @@ fn tool(name: &str) -> Command {
 
 fn run(command: Command, tool: &'static str, log: &mut StepLog<'_>) -> Result<(), DiskError> {
     sandbox::run(command, &World::Host, MKFS_MS_MAX, log).map_err(|source| DiskError::Tool { tool, source })
-}
-
-#[derive(Default)]
-struct Need {
-    blocks: u64,
-    inodes: u64,
-}
-
-impl Need {
-    fn add(&mut self, path: &Path) -> io::Result<()> {
-        let meta = path.symlink_metadata()?;
-        self.inodes += 1;
-        // One block more than the bytes ask for: for the extent tree of a large file, or for attributes.
-        self.blocks += meta.len().min(meta.blocks() * 512).div_ceil(BLOCK_BYTES) + 1;
-        if meta.is_dir() {
-            self.blocks += meta.len() / BLOCK_BYTES;
-            for entry in fs::read_dir(path)? {
-                self.add(&entry?.path())?;
-            }
-        }
-        Ok(())
-    }
 }
 
 fn settle(file: &File, made_from: u32) -> Result<(), DiskError> {

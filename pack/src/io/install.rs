@@ -4,6 +4,7 @@
 //! it; once a RUN or COPY has been there, apt works on a throw-away copy of the cache (an overlay).
 
 use super::base::host_settings;
+use super::layers::remove_tree;
 use super::sandbox::{self, Bind, RunError, STEP_MS_MAX, World};
 use super::steplog::StepLog;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
@@ -159,7 +160,7 @@ struct Copy {
 impl Copy {
     fn mount(folder: &Path, cache: &Path) -> io::Result<Copy> {
         if folder.exists() {
-            fs::remove_dir_all(folder)?;
+            remove_tree(folder)?;
         }
         for name in ["up", "work", "merged"] {
             fs::create_dir_all(folder.join(name))?;

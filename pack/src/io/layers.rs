@@ -93,13 +93,13 @@ impl Layers {
         let made = scratch.join("made");
         fs::create_dir(&made)?;
         fs::rename(upper, made.join("diff"))?;
-        let bytes = bytes_of(&made.join("diff"))?;
+        let bytes = Extent::of(&made.join("diff"))?.bytes;
         fs::write(made.join("bytes"), bytes.to_string())?;
         // A layer that a power cut emptied must not be taken for whole: to the disk first, then to its name.
         rustix::fs::syncfs(fs::File::open(&made)?)?;
         let path = self.path(key);
         if path.exists() {
-            fs::remove_dir_all(&path)?;
+            remove_tree(&path)?;
         }
         fs::rename(&made, &path)?;
         Ok(path.join("diff"))
@@ -111,7 +111,7 @@ impl Layers {
         for entry in fs::read_dir(&self.folder)? {
             let path = entry?.path();
             let Ok(meta) = path.join("bytes").metadata() else {
-                fs::remove_dir_all(&path)?;
+                remove_tree(&path)?;
                 continue;
             };
             let bytes: u64 = fs::read_to_string(path.join("bytes"))?.parse().unwrap_or(0);
@@ -123,7 +123,7 @@ impl Layers {
             if total <= bytes_max {
                 break;
             }
-            fs::remove_dir_all(&path)?;
+            remove_tree(&path)?;
             total -= bytes;
         }
         Ok(())
@@ -136,16 +136,75 @@ pub(super) fn touch(path: &Path) {
     let _ = fs::File::open(path).and_then(|file| file.set_modified(std::time::SystemTime::now()));
 }
 
-/// Bytes on disk of a tree, symlinks not followed.
-fn bytes_of(path: &Path) -> io::Result<u64> {
-    let meta = path.symlink_metadata()?;
-    let mut bytes = meta.blocks() * 512;
-    if meta.is_dir() {
-        for entry in fs::read_dir(path)? {
-            bytes += bytes_of(&entry?.path())?;
-        }
+/// What a tree holds. A RUN may have made anything, so the walk is bounded in every way.
+#[derive(Default)]
+pub(super) struct Extent {
+    pub(super) entries: u64,
+    /// On disk.
+    pub(super) bytes: u64,
+    /// Blocks of an ext4 disk that hold it.
+    pub(super) blocks: u64,
+}
+
+/// Bytes of a block of the disks that we make.
+pub(super) const BLOCK_BYTES: u64 = 4096;
+/// Most files, directories and symlinks in an image.
+const ENTRIES_MAX: u64 = 2_000_000;
+/// Most directories inside one another; a walk goes down by recursion.
+const DEPTH_MAX: usize = 256;
+
+impl Extent {
+    /// Walks the tree at `path`, symlinks not followed.
+    pub(super) fn of(path: &Path) -> io::Result<Extent> {
+        let mut extent = Extent::default();
+        extent.add(path, 0)?;
+        Ok(extent)
     }
-    Ok(bytes)
+
+    fn add(&mut self, path: &Path, depth: usize) -> io::Result<()> {
+        if depth > DEPTH_MAX {
+            return Err(io::Error::other(format!(
+                "more than {DEPTH_MAX} directories lie inside one another"
+            )));
+        }
+        let meta = path.symlink_metadata()?;
+        self.entries += 1;
+        if self.entries > ENTRIES_MAX {
+            return Err(io::Error::other(format!(
+                "the tree has more than {ENTRIES_MAX} files"
+            )));
+        }
+        self.bytes += meta.blocks() * 512;
+        // One block more than the bytes ask for: for the extent tree of a large file, or for attributes.
+        self.blocks += meta.len().min(meta.blocks() * 512).div_ceil(BLOCK_BYTES) + 1;
+        if meta.is_dir() {
+            self.blocks += meta.len() / BLOCK_BYTES;
+            for entry in fs::read_dir(path)? {
+                self.add(&entry?.path(), depth + 1)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Removes a tree that a step may have made hostile. Nested deeply enough, it would use up the descriptors of a
+/// removal by recursion and stay for ever; rm bears any depth.
+pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
+    if path.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    let status = std::process::Command::new("rm")
+        .args(["-rf", "--one-file-system", "--"])
+        .arg(path)
+        .status()?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(io::Error::other(format!(
+            "cannot remove {}: rm failed with {status}",
+            path.display()
+        )))
+    }
 }
 
 /// The tree of one build as it grows. Only for a thread made by [`alone`].
@@ -200,7 +259,7 @@ impl<'a> Stack<'a> {
         for name in ["up", "work"] {
             let path = self.scratch.join(name);
             if path.exists() {
-                fs::remove_dir_all(&path)?;
+                remove_tree(&path)?;
             }
             fs::create_dir(&path)?;
         }

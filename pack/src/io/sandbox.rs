@@ -30,6 +30,8 @@ use std::time::{Duration, Instant};
 pub const STEP_MS_MAX: u64 = 30 * 60 * 1000;
 /// Most bytes of one file that a step may write.
 const FILE_BYTES_MAX: u64 = 8 * 1024 * 1024 * 1024;
+/// What a step leaves free on the builder's disk, or it is killed.
+const FREE_BYTES_MIN: u64 = 1024 * 1024 * 1024;
 /// Most files that one process of a step may have open.
 const OPEN_FILES_MAX: u64 = 16_384;
 
@@ -62,6 +64,9 @@ pub enum RunError {
     /// It took too long and was killed.
     #[error("it took more than {0} s and was killed")]
     TimedOut(u64),
+    /// It filled the disk.
+    #[error("it was killed because it left the builder's disk less than {} MiB", FREE_BYTES_MIN >> 20)]
+    DiskFull,
     /// Its output could not be read.
     #[error("its output could not be read: {0}")]
     Output(#[source] io::Error),
@@ -112,17 +117,30 @@ pub(super) fn run(
     drop(command);
     let mut child = child.map_err(RunError::Start)?;
     let deadline = Instant::now() + Duration::from_millis(ms_max);
-    let read = pump(&mut reader, deadline, log);
-    if !matches!(read, Ok(true)) {
+    let grows = match world {
+        World::Tree { root, .. } => Some(*root),
+        World::Host => None,
+    };
+    let read = pump(&mut reader, deadline, grows, log);
+    if !matches!(read, Ok(Pumped::Ended)) {
         // The warden's death takes pid 1 with it, and that the rest.
         let _ = child.kill();
     }
     let status = child.wait().map_err(RunError::Output)?;
     match read {
-        Ok(true) => judge(status),
-        Ok(false) => Err(RunError::TimedOut(ms_max / 1000)),
+        Ok(Pumped::Ended) => judge(status),
+        Ok(Pumped::TimeUp) => Err(RunError::TimedOut(ms_max / 1000)),
+        Ok(Pumped::DiskFull) => Err(RunError::DiskFull),
         Err(error) => Err(RunError::Output(error)),
     }
+}
+
+/// Why the reading of output stopped.
+enum Pumped {
+    /// The last writer is gone.
+    Ended,
+    TimeUp,
+    DiskFull,
 }
 
 fn judge(status: ExitStatus) -> Result<(), RunError> {
@@ -134,14 +152,29 @@ fn judge(status: ExitStatus) -> Result<(), RunError> {
     }
 }
 
-/// Reads until the last writer is gone; false when the time was up first.
-fn pump(reader: &mut io::PipeReader, deadline: Instant, log: &mut StepLog<'_>) -> io::Result<bool> {
+/// Reads until the last writer is gone, the time is up, or the file system of `grows` is nearly full.
+fn pump(
+    reader: &mut io::PipeReader,
+    deadline: Instant,
+    grows: Option<&Path>,
+    log: &mut StepLog<'_>,
+) -> io::Result<Pumped> {
     const TICK: Duration = Duration::from_millis(500);
     let mut buffer = [0; 8192];
+    let mut looked = Instant::now();
     loop {
+        if looked.elapsed() > TICK {
+            looked = Instant::now();
+            if let Some(path) = grows {
+                let disk = rustix::fs::statvfs(path)?;
+                if disk.f_bavail.saturating_mul(disk.f_frsize) < FREE_BYTES_MIN {
+                    return Ok(Pumped::DiskFull);
+                }
+            }
+        }
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Ok(false);
+            return Ok(Pumped::TimeUp);
         }
         let wait = left.min(TICK);
         let timeout = rustix::event::Timespec {
@@ -155,7 +188,7 @@ fn pump(reader: &mut io::PipeReader, deadline: Instant, log: &mut StepLog<'_>) -
             Err(error) => return Err(error.into()),
         }
         match reader.read(&mut buffer)? {
-            0 => return Ok(true),
+            0 => return Ok(Pumped::Ended),
             read => log.output(&buffer[..read]),
         }
     }
@@ -205,6 +238,8 @@ fn enter(inside: Option<&Inside>) -> io::Result<()> {
     let Some(inside) = inside else {
         return said(c"/proc", mount_proc());
     };
+    // When memory runs out, the step is the first to go.
+    said(c"its rank when memory runs out", first_to_go())?;
     inside.become_root()?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     rustix::system::sethostname(b"build")?;
@@ -212,6 +247,17 @@ fn enter(inside: Option<&Inside>) -> io::Result<()> {
     said(c"the working directory", chdir(inside.workdir.as_c_str()))?;
     said(c"capabilities", drop_privileges())?;
     fork_under_warden()
+}
+
+fn first_to_go() -> rustix::io::Result<()> {
+    use rustix::fs::{CWD, Mode, OFlags, openat};
+    let file = openat(
+        CWD,
+        c"/proc/thread-self/oom_score_adj",
+        OFlags::WRONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    rustix::io::write(&file, b"1000").map(|_| ())
 }
 
 fn unshare(flags: UnshareFlags) -> rustix::io::Result<()> {
