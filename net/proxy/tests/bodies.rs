@@ -18,17 +18,14 @@ use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use hyper::body::Incoming;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-type Pieces = mpsc::Sender<Result<Frame<Bytes>, Infallible>>;
+type Piece = Result<Frame<Bytes>, Infallible>;
 
-fn pieces() -> (
-    Pieces,
-    StreamBody<mpsc::Receiver<Result<Frame<Bytes>, Infallible>>>,
-) {
+fn pieces() -> (mpsc::Sender<Piece>, StreamBody<mpsc::Receiver<Piece>>) {
     let (pieces, body) = mpsc::channel(0);
     (pieces, StreamBody::new(body))
 }
 
-fn piece(text: &'static str) -> Result<Frame<Bytes>, Infallible> {
+fn piece(text: &'static str) -> Piece {
     Ok(Frame::data(Bytes::from(text)))
 }
 
@@ -65,7 +62,7 @@ async fn a_large_body_arrives_whole_both_ways() {
             size += data.len();
             sum += data.iter().map(|byte| u64::from(*byte)).sum::<u64>();
         }
-        let back = futures::stream::repeat_n(Bytes::from(vec![7u8; 1 << 16]), size >> 16);
+        let back = futures::stream::repeat(Bytes::from(vec![7u8; 1 << 16])).take(size >> 16);
         let back = back.map(|bytes| Ok::<_, Infallible>(Frame::data(bytes)));
         Response::builder()
             .header("x-sum", sum.to_string())
@@ -74,7 +71,7 @@ async fn a_large_body_arrives_whole_both_ways() {
     })
     .await;
     let door = Door::open(&[("a.fog", &[sum])]).await;
-    let up = futures::stream::repeat_n(Bytes::from(vec![3u8; 1 << 16]), SIZE >> 16);
+    let up = futures::stream::repeat(Bytes::from(vec![3u8; 1 << 16])).take(SIZE >> 16);
     let body = StreamBody::new(up.map(|bytes| Ok::<_, Infallible>(Frame::data(bytes))));
     let request = Request::post("/").header("host", "a.fog").body(body).unwrap();
     let response = soon("answer", open_request(door.at, request)).await;

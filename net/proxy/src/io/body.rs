@@ -27,6 +27,7 @@ pub(super) enum BodyError {
 pub(super) struct Progress {
     started: Instant,
     last_ms: AtomicU64,
+    waiting: AtomicBool,
     slow: AtomicBool,
 }
 
@@ -35,6 +36,7 @@ impl Progress {
         Self {
             started: Instant::now(),
             last_ms: AtomicU64::new(0),
+            waiting: AtomicBool::new(false),
             slow: AtomicBool::new(false),
         }
     }
@@ -42,6 +44,11 @@ impl Progress {
     /// When it last moved.
     pub(super) fn last(&self) -> Instant {
         self.started + Duration::from_millis(self.last_ms.load(Ordering::Relaxed))
+    }
+
+    /// The next piece is asked for and is not there yet: whatever takes time now is the client.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     /// It stopped coming.
@@ -119,6 +126,7 @@ impl Body for Upload {
             Poll::Ready(_) => progress.moved(),
             Poll::Pending => {}
         }
+        progress.waiting.store(polled.is_pending(), Ordering::Relaxed);
         polled
     }
 

@@ -260,16 +260,25 @@ impl Exchange<'_> {
     /// Sends the request and waits for the head of the answer. The clock runs only while the request's body
     /// does not move.
     async fn attempt(&self, sender: &mut Sender, request: Request<Upload>, progress: &Progress) -> Attempt {
-        let sent = Instant::now();
+        let mut until = Instant::now() + self.shared.config.answer_wait;
         let answer = sender.try_send_request(request);
         tokio::pin!(answer);
         loop {
-            let until = progress.last().max(sent) + self.shared.config.answer_wait;
             match tokio::time::timeout_at(until, &mut answer).await {
                 Ok(Ok(response)) => return Attempt::Answered(response),
                 Ok(Err(error)) => return self.failed(error),
-                Err(_) if progress.last().max(sent) + self.shared.config.answer_wait > until => {}
-                Err(_) => return Attempt::TooSlow,
+                Err(_) => {
+                    // While the client is waited for, its own limit counts.
+                    let from = if progress.is_waiting() {
+                        Instant::now()
+                    } else {
+                        progress.last()
+                    };
+                    if from + self.shared.config.answer_wait <= until {
+                        return Attempt::TooSlow;
+                    }
+                    until = from + self.shared.config.answer_wait;
+                }
             }
         }
     }

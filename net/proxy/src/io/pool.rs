@@ -20,9 +20,9 @@ use crate::io::body::Upload;
 /// under a request.
 const IDLE_WAIT: Duration = Duration::from_secs(4);
 /// Connections kept for one instance.
-const IDLE_PER_TARGET_MAX: usize = 64;
+const IDLE_PER_TARGET_MAX: usize = 256;
 /// Connections kept in all.
-const IDLE_MAX: usize = 1024;
+const IDLE_MAX: usize = 2048;
 /// How long a target that failed to accept comes last.
 const FAILED_WAIT: Duration = Duration::from_secs(5);
 /// How long a connection may take to be free after an answer.
@@ -141,7 +141,10 @@ impl Pool {
             let stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
             let mut builder = http1::Builder::new();
-            builder.max_buf_size(HEAD_BYTES_MAX).max_headers(HEADERS_MAX);
+            builder
+                .max_header_size(HEAD_BYTES_MAX)
+                .max_buf_size(2 * HEAD_BYTES_MAX)
+                .max_headers(HEADERS_MAX);
             Ok(builder.handshake::<_, Upload>(TokioIo::new(stream)).await?)
         };
         let result = match timeout(self.connect_wait, connected).await {

@@ -249,7 +249,8 @@ async fn serve(stream: TcpStream, client: SocketAddr, place: Arc<Place>, shared:
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(shared.config.head_wait)
-        .max_buf_size(HEAD_BYTES_MAX)
+        .max_header_size(HEAD_BYTES_MAX)
+        .max_buf_size(2 * HEAD_BYTES_MAX)
         .max_headers(HEADERS_MAX);
     let connection = builder
         .serve_connection(TokioIo::new(Gate::new(stream, watch)), service)
