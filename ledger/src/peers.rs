@@ -15,7 +15,8 @@ use crate::push::{Push, Told};
 use crate::replica::{Misconduct, Output, Replica};
 use crate::sync::{Frame, HeadMark, Heads, Hello, Unlisted};
 
-/// How often one peer is greeted.
+/// How often one peer is greeted, in the mean. The time between varies by half of it either way, so that two
+/// replicas do not always greet each other at once.
 pub const GREET_EVERY_MS: u64 = 500;
 
 /// A greeting that was not answered, or a push that was not granted on, is given up after this long.
@@ -102,7 +103,8 @@ struct Fetch {
 #[derive(Debug, Default)]
 pub(crate) struct Peers {
     peers: BTreeMap<NodeId, Peer>,
-    greet_ms: u64,
+    greeted_ms: u64,
+    greet_after_ms: u64,
     fetch: Option<Fetch>,
 }
 
@@ -240,6 +242,18 @@ impl Replica {
                 self.push_window(from, now_ms, outputs);
                 Ok(())
             }
+            Frame::Level => {
+                // An answer to no question says nothing.
+                if self
+                    .peers
+                    .peers
+                    .get_mut(&from)
+                    .is_some_and(|peer| peer.greeted_ms.take().is_some())
+                {
+                    self.agreed = true;
+                }
+                Ok(())
+            }
             Frame::Run(_) => unreachable!("runs are received by Replica::receive_run"),
         }
     }
@@ -262,6 +276,7 @@ impl Replica {
         if hello.root == self.log.vector().root() {
             peer.greeted_ms = None;
             self.agreed = true;
+            send(from, Frame::Level, outputs);
             return Ok(());
         }
         if crossed && own < from {
@@ -369,10 +384,13 @@ impl Replica {
         for peer in granted.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.push_window(peer, now_ms, outputs);
         }
-        if within(now_ms, self.peers.greet_ms, GREET_EVERY_MS) || self.peers.fetching(now_ms).is_some() {
+        if within(now_ms, self.peers.greeted_ms, self.peers.greet_after_ms)
+            || self.peers.fetching(now_ms).is_some()
+        {
             return;
         }
-        self.peers.greet_ms = now_ms;
+        self.peers.greeted_ms = now_ms;
+        self.peers.greet_after_ms = GREET_EVERY_MS / 2 + self.chance.below(GREET_EVERY_MS);
         let idle = self.peers.peers.iter().filter(|(_, peer)| !peer.is_busy(now_ms));
         let idle: Vec<NodeId> = idle.map(|(id, _)| *id).collect();
         let drawn = self.chance.below(idle.len() as u64) as usize;

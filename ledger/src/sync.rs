@@ -1,7 +1,8 @@
-//! What replicas say to each other: five frames, canonical and bounded, decoded totally.
+//! What replicas say to each other: six frames, canonical and bounded, decoded totally.
 //!
 //! ```text
-//! A ── Hello(root of A's vector) ─▶ B           roots equal: nothing more is said
+//! A ── Hello(root of A's vector) ─▶ B
+//! A ◀─ Level ────────────────────── B           the roots are equal: that was all
 //! A ◀─ Heads(B's vector, ask) ───── B           else B tells what it holds
 //! A ── Heads(where A is behind) ──▶ B
 //! A ── Run … Run, More ───────────▶ B           what B lacks, a window at a time
@@ -18,6 +19,7 @@
 //!        | 2 flags node incarnation first previous count bodies signature     Run
 //!        | 3                         More
 //!        | 4                         Next
+//!        | 5                         Level
 //! ```
 
 use crate::codec::{DecodeError, Reader, Writer};
@@ -133,6 +135,8 @@ pub enum Frame {
     More,
     /// Grants a further window.
     Next,
+    /// The greeting's root is the sender's as well.
+    Level,
 }
 
 /// Why bytes are not a frame.
@@ -346,6 +350,9 @@ impl Frame {
             Frame::Next => {
                 writer.varint(4);
             }
+            Frame::Level => {
+                writer.varint(5);
+            }
         }
         writer.into_bytes()
     }
@@ -362,7 +369,7 @@ impl Frame {
             .into());
         }
         let mut reader = Reader::new(bytes);
-        let frame = match reader.varint(4, "a frame's kind")? {
+        let frame = match reader.varint(5, "a frame's kind")? {
             0 => {
                 // Read first and by itself: what follows may differ in another version.
                 let version = reader.varint(u64::MAX, "a protocol version")?;
@@ -378,7 +385,8 @@ impl Frame {
             1 => Frame::Heads(Heads::read(&mut reader)?),
             2 => Frame::Run(Run::read(&mut reader)?),
             3 => Frame::More,
-            _ => Frame::Next,
+            4 => Frame::Next,
+            _ => Frame::Level,
         };
         reader.end()?;
         Ok(frame)

@@ -272,7 +272,7 @@ fn frame() -> impl Strategy<Value = Frame> {
             signature,
         })
     });
-    prop_oneof![1 => hello, 4 => heads, 4 => run, 1 => Just(Frame::More), 1 => Just(Frame::Next)]
+    prop_oneof![1 => hello, 4 => heads, 4 => run, 1 => Just(Frame::More), 1 => Just(Frame::Next), 1 => Just(Frame::Level)]
 }
 
 /// Bytes near valid ones: cut, changed, lengthened.

@@ -305,6 +305,7 @@ fn frames() -> Vec<(&'static str, Frame)> {
         ),
         ("more", Frame::More),
         ("next", Frame::Next),
+        ("level", Frame::Level),
     ]
 }
 
@@ -390,7 +391,10 @@ fn the_bytes_are_those_of_the_fixtures() {
         let line = |(name, bytes): (&String, &Vec<u8>)| format!("{name} = {}\n", HEXLOWER.encode(bytes));
         let text: String = vectors.iter().map(line).collect();
         let head = "# Format v1. A line once here never changes; see tests/golden.rs.\n";
-        std::fs::write(file(), format!("{head}{text}")).unwrap();
+        // Renamed into place, since the other tests read the file meanwhile.
+        let draft = file().with_extension("draft");
+        std::fs::write(&draft, format!("{head}{text}")).unwrap();
+        std::fs::rename(draft, file()).unwrap();
     }
     let fixtures = fixtures();
     for (name, bytes) in &vectors {
