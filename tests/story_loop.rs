@@ -80,7 +80,7 @@ fn tasks_reach_the_agent(cluster: &Cluster, shown: &demo::Shown) -> Result<()> {
         "curl",
         &[
             "-sS", "--fail-with-body", "-m", "10", "--resolve", &resolve, "-H", "content-type: application/json", "-d",
-            r#"{"task": "count", "text": "one two two"}"#, &url,
+            r#"{"task": "word-statistics", "text": "one two two"}"#, &url,
         ],
     )?;
     ensure!(serde_json::from_str::<serde_json::Value>(&answer).is_ok(), "a task is answered in JSON: {answer}");

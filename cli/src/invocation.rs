@@ -232,6 +232,17 @@ impl Invocation {
         tail(log).await
     }
 
+    /// What a build wrote from this byte on: where the answer begins, and the bytes.
+    pub async fn build_log_from(&self, id: BuildId, from: u64) -> Result<(u64, Vec<u8>), Failure> {
+        let start = LogStart {
+            from: Some(from),
+            follow: false,
+        };
+        let log = self.private_client()?.build_log(id, start).await?;
+        let from = log.from;
+        Ok((from, last_bytes(log).await?))
+    }
+
     /// The end of what an instance wrote.
     pub async fn instance_log_tail(&self, id: InstanceId) -> Result<String, Failure> {
         let log = self.private_client()?.logs(id, LogStart::default()).await?;
@@ -319,12 +330,16 @@ fn genesis(view: NetworkView) -> Option<Genesis> {
     })
 }
 
-async fn tail(mut log: LogStream) -> Result<String, Failure> {
+async fn tail(log: LogStream) -> Result<String, Failure> {
+    Ok(String::from_utf8_lossy(&last_bytes(log).await?).into_owned())
+}
+
+async fn last_bytes(mut log: LogStream) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     while let Some(piece) = log.bytes.next().await {
         bytes.extend_from_slice(&piece?);
         let surplus = bytes.len().saturating_sub(LOG_TAIL_BYTES_MAX);
         bytes.drain(..surplus);
     }
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    Ok(bytes)
 }

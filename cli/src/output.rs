@@ -168,14 +168,10 @@ impl Output {
 
     fn table(self) -> Table {
         let mut table = Table::new();
-        // A pipe gets whole rows; a terminal gets what fits.
-        let arrangement = match io::stdout().is_terminal() {
-            true => ContentArrangement::Dynamic,
-            false => ContentArrangement::Disabled,
-        };
+        // Rows are never broken to fit: an id that is broken cannot be copied.
         table
             .load_style(presets::NOTHING)
-            .set_content_arrangement(arrangement);
+            .set_content_arrangement(ContentArrangement::Disabled);
         table
     }
 }

@@ -87,15 +87,16 @@ impl Progress {
         }
     }
 
-    /// Lines from elsewhere, such as a log, without breaking the spinner.
-    pub fn remark(&mut self, text: &str) {
+    /// Lines from elsewhere, such as a log, without breaking the spinner. Says whether anybody sees them.
+    pub fn remark(&mut self, text: &str) -> bool {
         if self.silent {
-            return;
+            return false;
         }
         match &self.spinner {
             Some(spinner) => spinner.println(clean_text(text)),
             None => self.output.note(&clean_text(text)),
         }
+        true
     }
 }
 

@@ -28,7 +28,7 @@ use projections::outcome::Outcome;
 use vmm::machine::MachineState;
 use vmm::spec::MachineSpec;
 
-use crate::action::{Action, ActionKey};
+use crate::action::{Action, ActionKey, ReportKey};
 use crate::me::Me;
 use crate::observed::{Ending, HeldImage, HeldMachine, Observed, Seen};
 use crate::pace::Pace;
@@ -215,6 +215,8 @@ pub struct Node {
     peers: BTreeSet<NodeId>,
     /// What stood in the place of a machine whose start is under way.
     before_start: BTreeMap<InstanceId, Option<HeldMachine>>,
+    /// Its invitation names no peer: it began the network.
+    first: bool,
     dirty: bool,
 }
 
@@ -230,6 +232,7 @@ impl Node {
             announce,
         } = setup;
         let secret = replica_setup.secret.clone();
+        let first = replica_setup.invitation.invitation.peers.is_empty();
         let mut fold = Fold::new(replica_setup.genesis.clone());
         // What the store holds was told in the journal before; its records are not told again.
         fold.apply(stored.clone());
@@ -247,6 +250,7 @@ impl Node {
             presence_next_ms: now_ms,
             peers: BTreeSet::new(),
             before_start: BTreeMap::new(),
+            first,
             dirty: true,
         };
         let mut out = Vec::new();
@@ -305,6 +309,11 @@ impl Node {
         self.journal_next
     }
 
+    /// What became of an op's entries, as of now.
+    pub fn outcomes(&self, op: OpId) -> Option<&[Outcome]> {
+        self.fold.outcomes(op)
+    }
+
     /// Peers connected now.
     pub fn peers(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.peers.iter().copied()
@@ -323,8 +332,8 @@ impl Node {
             self.spread_presence(&record, None, out);
             self.observed.presences.insert(presence.node, Seen { presence, arrived_ms: now_ms });
         }
-        // Alone in its network, a node has nobody to ask.
-        let alone = self.fold.cloud().nodes.keys().all(|node| *node == self.replica.node());
+        // The first node of a network has nobody to ask. One that was invited has, whatever its log holds yet.
+        let alone = self.first && self.fold.cloud().nodes.keys().all(|node| *node == self.replica.node());
         self.observed.synced |= alone || self.replica.has_agreed();
         // Time alone can change what is right: a silence that grows too long, a backoff that ends.
         self.dirty = true;
@@ -558,9 +567,14 @@ impl Node {
         }
     }
 
+    /// Appends reports that were decided. One that cannot be appended is decided again later, more slowly.
     fn append(&mut self, reports: Vec<Report>, now_ms: u64, out: &mut Vec<Output>) {
-        // A report that could not be appended is decided anew at the next tick: nothing is lost by going on.
-        let _ = self.try_append(reports, now_ms, out);
+        let keys: Vec<ReportKey> = reports.iter().map(ReportKey::of).collect();
+        if self.try_append(reports, now_ms, out).is_err() {
+            for key in keys {
+                self.pace.done(&ActionKey::Report(key), false, now_ms);
+            }
+        }
     }
 
     fn try_append(

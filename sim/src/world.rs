@@ -127,14 +127,15 @@ impl World {
         };
         let skew = options.skew_max_ms;
         let stations = (0..options.nodes)
-            .map(|_| {
+            .map(|index| {
                 let secret = SecretKey::from_seed(chance.bytes());
                 let id = secret.node_id();
                 let invitation = Invitation {
                     genesis: genesis.clone(),
                     node: id,
                     admin: admin.public(),
-                    peers: Vec::new(),
+                    // The first begins the network; the others are let in by it.
+                    peers: if index == 0 { Vec::new() } else { vec!["/ip4/10.0.0.1/udp/1/quic-v1".into()] },
                 };
                 Station {
                     id,

@@ -14,6 +14,7 @@ if [ "$1" != moved ]; then
 fi
 
 export PATH=/rig/applets
+chmod 755 /
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
@@ -43,10 +44,17 @@ cat /rig/out >/dev/ttyS1 &
 out=$!
 cat /rig/err >/dev/ttyS2 &
 err=$!
-setsid sh /rig/command </dev/null >/rig/out 2>/rig/err
+setsid /bin/sh /rig/command </dev/null >/rig/out 2>/rig/err
 status=$?
-# What the command left running would keep the pipes open for ever. This session is spared.
-killall5 -9
+# What the command left running would keep the pipes open for ever. Twice, for what forked meanwhile.
+for pass in 1 2; do
+    for process in /proc/[0-9]*; do
+        case ${process#/proc/} in
+            1 | $out | $err) ;;
+            *) kill -9 "${process#/proc/}" 2>/dev/null ;;
+        esac
+    done
+done
 wait $out $err
 . /rig/give
 sync

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 /// The libraries of an ELF file with its loader, by the paths under which the loader will look for them.
 /// Nothing for other files and for static programs.
@@ -30,13 +30,11 @@ pub(crate) fn of(path: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for line in said.lines().map(str::trim) {
         let place = match line.split_once(" => ") {
-            Some((name, place)) if place.starts_with("not found") => {
-                bail!("{} needs {name}, which this host does not have", path.display());
-            }
             Some((_, place)) => place,
             None => line,
         };
-        // A line without a path is the kernel's own library or says that there is none.
+        // A line without a path names the kernel's own library, or one that is missing: plugins find those
+        // in the program that loads them, and a program says so itself when it is started.
         if place.starts_with('/') {
             found.push(PathBuf::from(place.rsplit_once(" (").map_or(place, |(place, _)| place)));
         }

@@ -58,7 +58,8 @@ pub(crate) fn write(kernel: &Kernel, modules: &[Module], run: &Run) -> Result<Fi
     for applet in kernel.applets()? {
         root.link(&format!("/rig/applets/{applet}"), "/rig/busybox")?;
     }
-    root.link("/bin/sh", "/rig/busybox")?;
+    // Not busybox: its shell runs its own applets even where a real program of that name is on the path.
+    add(&mut root, Path::new("/bin/sh"), "/bin/sh")?;
     root.link("/usr/bin/env", "/rig/busybox")?;
     let mut order = String::new();
     for module in modules {

@@ -232,7 +232,7 @@ async fn change(args: ChangeArgs, wish: Wish, invocation: &Invocation) -> Result
                 }
                 Err(failure) => return Err(failure),
             };
-            progress.now(&format!("{} is {}", called(&now), now.state));
+            progress.now(&format!("{}: {}", called(&now), now.state));
             let so = match wish {
                 Wish::Stop => matches!(now.state, InstanceWord::Stopped | InstanceWord::Failed),
                 Wish::Start => matches!(now.state, InstanceWord::Running | InstanceWord::Failed),
@@ -260,8 +260,11 @@ pub(crate) fn failed(instance: &InstanceView) -> Failure {
         .why
         .clone()
         .unwrap_or_else(|| "its node did not say why".into());
+    // The reason often names the status already.
     let code = instance
         .exit_code
+        .filter(|code| !why.contains(&format!("status {code}")));
+    let code = code
         .map(|code| format!(" (exit status {code})"))
         .unwrap_or_default();
     Failure::new(Exit::Failed, format!("{} failed: {why}{code}", called(instance))).hint(format!(

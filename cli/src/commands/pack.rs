@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use api::views::builds::{BuildView, BuildWord};
 use clap::{Args, Subcommand};
@@ -345,10 +345,17 @@ pub(crate) async fn await_image(
     progress: &mut Progress,
 ) -> Result<BuildView, Failure> {
     progress.now("building the image");
+    let mut steps = Steps::new(id);
     let build = patience
         .until("the image", async || {
             let build = invocation.build(&id.to_string()).await?;
-            Ok((build.state != BuildWord::Building).then_some(build))
+            if build.state != BuildWord::Building {
+                return Ok(Some(build));
+            }
+            if let Some(step) = steps.newest(invocation).await {
+                progress.now(&format!("building the image: {step}"));
+            }
+            Ok(None)
         })
         .await
         .map_err(|failure| match failure.exit {
@@ -363,17 +370,55 @@ pub(crate) async fn await_image(
         ));
         return Ok(build);
     }
-    let why = build
+    let mut why = build
         .why
         .clone()
         .unwrap_or_else(|| "its builder did not say why".into());
-    match invocation.build_log_tail(id).await {
-        Ok(log) if !log.trim().is_empty() => progress.remark(&last_lines(&log)),
-        // The reason in the log of ops still says what the builder thought worth keeping.
-        _ => {}
+    if let Ok(log) = invocation.build_log_tail(id).await
+        && !log.trim().is_empty()
+        && progress.remark(&last_lines(&log))
+    {
+        // The lines that follow the reason's first are the end of the log, which was just shown.
+        why.truncate(why.find('\n').unwrap_or(why.len()));
     }
     let hint = "mend the Formfile or the files that it copies, and build again";
     Err(Failure::new(Exit::Failed, format!("the image could not be built: {why}")).hint(hint))
+}
+
+/// The steps of a build as its log tells them.
+struct Steps {
+    build: BuildId,
+    from: u64,
+    looked: Option<Instant>,
+}
+
+impl Steps {
+    /// Between two looks at the log.
+    const LOOK: Duration = Duration::from_secs(1);
+    /// A step is shown with so many characters.
+    const SHOWN_MAX: usize = 100;
+
+    fn new(build: BuildId) -> Self {
+        Self {
+            build,
+            from: 0,
+            looked: None,
+        }
+    }
+
+    /// The step that began last, if one has begun since the last look. That a log cannot be read is no
+    /// reason to give up: the build goes on without being watched.
+    async fn newest(&mut self, invocation: &Invocation) -> Option<String> {
+        if self.looked.is_some_and(|looked| looked.elapsed() < Self::LOOK) {
+            return None;
+        }
+        self.looked = Some(Instant::now());
+        let (from, text) = invocation.build_log_from(self.build, self.from).await.ok()?;
+        self.from = from + text.len() as u64;
+        let text = String::from_utf8_lossy(&text);
+        let step = text.lines().rev().find(|line| line.starts_with('['))?;
+        Some(step.chars().take(Self::SHOWN_MAX).collect())
+    }
 }
 
 /// The end of a log, for a failure.

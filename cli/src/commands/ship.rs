@@ -207,7 +207,10 @@ impl Ship<'_> {
         let agent = self.invocation.agent(&agent.to_string()).await?;
         let vanity = vanity_name(&agent.name);
         let mut names = vec![vanity.clone()];
-        names.extend(formfile.domains.iter().chain(&instance.names).cloned());
+        names.extend(formfile.domains.iter().cloned());
+        let mut others = instance.names.clone();
+        others.sort();
+        names.extend(others);
         let mut seen = std::collections::BTreeSet::new();
         names.retain(|name| seen.insert(name.clone()));
         let curl = self.curl_line(&vanity).await;
@@ -392,12 +395,11 @@ impl Ship<'_> {
             InstanceWord::Running => Ok(instance),
             InstanceWord::Placing => {
                 let why = instance.why.clone().unwrap_or_default();
-                Err(
-                    Failure::new(Exit::Unavailable, format!("no node can hold {name}: {why}")).hint(format!(
-                        "it is placed once a node has room; ask for less in the Formfile, or give up with \
+                let failure = Failure::new(Exit::Unavailable, format!("{name} has no place: {why}"));
+                Err(failure.hint(format!(
+                    "it is placed once a node has room; ask for less in the Formfile, or give up with \
                      `form instance delete {name}`"
-                    )),
-                )
+                )))
             }
             InstanceWord::Deleting => Err(Failure::new(
                 Exit::Conflict,
@@ -438,10 +440,11 @@ impl Ship<'_> {
         if now.state == InstanceWord::Running {
             self.mark("serving");
             self.progress.done(&format!("{} serves", called(now)));
+        } else if now.state == InstanceWord::Failed {
+            // The failure says so, with the reason.
         } else if shown.replace(now.state) != Some(now.state) || now.why.is_some() {
             let why = now.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-            self.progress
-                .now(&format!("{} is {}{why}", called(now), now.state));
+            self.progress.now(&format!("{}: {}{why}", called(now), now.state));
         }
     }
 

@@ -1,11 +1,11 @@
 //! The hands: they do what the core asks for and tell it what came of it. Every choice was made before; a
 //! hand can only do it or say why not.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -31,6 +31,9 @@ use super::{blobs, logs::Logs};
 
 /// How often an entrypoint that fails is started again.
 const RESTARTS: Restart = Restart { attempts: 3, backoff_ms: 500 };
+
+/// A machine whose start failed so many times counts as failed.
+const STARTS_MAX: u32 = 5;
 
 /// How long a start waits for its tap.
 const TAP_LIMIT: Duration = Duration::from_secs(15);
@@ -81,6 +84,8 @@ pub struct Hands {
     pub logs: Logs,
     /// The taps that are there.
     pub taps: watch::Sender<BTreeSet<String>>,
+    /// How often the start of each machine's generation has failed.
+    pub refused_starts: Mutex<BTreeMap<(MachineId, u64), u32>>,
 }
 
 impl Hands {
@@ -229,7 +234,24 @@ impl Hands {
                 _ => anyhow::bail!("the tap {} of machine {:?} is not there", spec.nic.tap, spec.id),
             }
         }
-        Ok(machines.start(spec).await?)
+        let (id, generation) = (spec.id, spec.generation);
+        let Err(error) = machines.start(spec).await else {
+            self.refused_starts.lock().unwrap_or_else(PoisonError::into_inner).remove(&(id, generation));
+            return Ok(());
+        };
+        let refused = {
+            let mut all = self.refused_starts.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = all.entry((id, generation)).or_insert(0);
+            *count += 1;
+            *count
+        };
+        if refused >= STARTS_MAX {
+            // Its owner should hear of it, and it will not get better by itself.
+            let reason = format!("it could not be started {refused} times: {}", chain(&error));
+            let state = MachineState::Failed { reason, exit_code: None };
+            self.tell(HostEvent::Machine { instance: InstanceId(id.0), generation, spec: None, state }).await;
+        }
+        Err(error.into())
     }
 
     /// Keeps the kernel's links, routes and filters as the newest table says, and tries again what failed.

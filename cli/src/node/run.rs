@@ -164,6 +164,7 @@ pub async fn run(folder: NodeFolder, config: NodeConfig) -> Result<()> {
         fronts: Arc::clone(&fronts),
         logs: logs.clone(),
         taps,
+        refused_starts: Mutex::new(BTreeMap::new()),
     });
     tokio::spawn(Arc::clone(&hands).run(todo));
     hands.tell_all().await.context("looking at what this host holds")?;

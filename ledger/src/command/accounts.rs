@@ -7,6 +7,9 @@ use crate::codec::DecodeError;
 /// Characters of a name, at most: a DNS label's worth.
 pub const NAME_MAX: usize = 63;
 
+/// Names that stand for something else under `form.internal`.
+pub const RESERVED: [&str; 6] = ["node", "agent", "service", "account", "ns", "www"];
+
 /// Opens an account for the key that signs. The account's id is the command's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenAccount {
@@ -16,6 +19,9 @@ pub struct OpenAccount {
 
 impl OpenAccount {
     pub(crate) fn check(&self) -> Result<(), DecodeError> {
+        if RESERVED.contains(&self.name.as_str()) {
+            return Err(DecodeError::Meaningless("an account's name that stands for something else in domain names"));
+        }
         check_label(&self.name)
     }
 }
