@@ -240,7 +240,8 @@ impl Invocation {
         };
         let log = self.private_client()?.build_log(id, start).await?;
         let from = log.from;
-        Ok((from, last_bytes(log).await?))
+        let (dropped, bytes) = last_bytes(log).await?;
+        Ok((from + dropped, bytes))
     }
 
     /// The end of what an instance wrote.
@@ -331,15 +332,18 @@ fn genesis(view: NetworkView) -> Option<Genesis> {
 }
 
 async fn tail(log: LogStream) -> Result<String, Failure> {
-    Ok(String::from_utf8_lossy(&last_bytes(log).await?).into_owned())
+    let (_, bytes) = last_bytes(log).await?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-async fn last_bytes(mut log: LogStream) -> Result<Vec<u8>, Failure> {
-    let mut bytes = Vec::new();
+/// The last bytes of a log, and how many before them were dropped.
+async fn last_bytes(mut log: LogStream) -> Result<(u64, Vec<u8>), Failure> {
+    let (mut dropped, mut bytes) = (0, Vec::new());
     while let Some(piece) = log.bytes.next().await {
         bytes.extend_from_slice(&piece?);
         let surplus = bytes.len().saturating_sub(LOG_TAIL_BYTES_MAX);
         bytes.drain(..surplus);
+        dropped += surplus as u64;
     }
-    Ok(bytes)
+    Ok((dropped, bytes))
 }
