@@ -65,7 +65,7 @@ async fn talk(mut stream: UnixStream, mut desk: Desk) -> io::Result<()> {
         while let Some(request) = decoder.take::<Request>().map_err(io::Error::other)? {
             match request {
                 Request::Open { protocol } if !opened => {
-                    tracing::info!(protocol, "a daemon connected");
+                    tracing::debug!(protocol, "a daemon connected");
                     opened = true;
                     let (id, generation, pid) = (desk.id, desk.generation, std::process::id());
                     send(

@@ -276,7 +276,8 @@ impl From<Stop> for Request {
 
 impl Machines {
     /// Opens the machines of `config.dir`: takes up those that run, learns how the others ended ([`list`] shows
-    /// them), and probes how guests can be executed. State changes from now on come through the receiver.
+    /// them), and probes how guests can be executed. State changes from now on come through the receiver, which must be
+    /// read: a full one holds up the watchers, and with them stops and starts.
     ///
     /// [`list`]: Machines::list
     pub async fn open(

@@ -290,6 +290,52 @@ async fn a_killed_machine_process_takes_its_guest_along_and_is_an_event() {
     );
 }
 
+#[tokio::test]
+async fn the_verdict_follows_the_workload_on_two_processors() {
+    skip_unless_possible!("the_verdict_follows_the_workload_on_two_processors");
+    let rig = Rig::new();
+    let (machines, events) = Machines::open(rig.config()).await.unwrap();
+    let mut events = Events::new(events);
+    let flapping = "grep -c ^processor /proc/cpuinfo; httpd -f -p 8080 -h /www & sleep 4; kill $!; echo down; \
+        sleep 8; exec httpd -f -p 8080 -h /www";
+    let mut spec = rig.spec(1, script(flapping), http());
+    spec.vcpus = 2;
+    machines.start(spec).await.unwrap();
+    events.serving().await;
+    events
+        .wait("down", |state| *state == MachineState::Running { serving: false })
+        .await;
+    events.serving().await;
+    assert!(
+        log_of(&machines).await.starts_with("2\n"),
+        "both processors are up"
+    );
+    machines.stop(ID, 1, Stop::Kill).await.unwrap();
+    assert_eq!(events.ended().await, MachineState::Stopped);
+}
+
+#[tokio::test]
+async fn a_guest_without_an_entrypoint_idles_in_little_memory() {
+    skip_unless_possible!("a_guest_without_an_entrypoint_idles_in_little_memory");
+    let rig = Rig::new();
+    let (machines, events) = Machines::open(rig.config()).await.unwrap();
+    let mut events = Events::new(events);
+    let mut spec = rig.spec(1, Vec::new(), Health::Process);
+    spec.memory_mib = vmm::check::MEMORY_MIB_MIN;
+    machines.start(spec).await.unwrap();
+    events.serving().await;
+    let begin = std::time::Instant::now();
+    machines
+        .stop(ID, 1, Stop::Graceful { grace_ms: 60_000 })
+        .await
+        .unwrap();
+    assert_eq!(events.ended().await, MachineState::Stopped);
+    assert!(
+        begin.elapsed() < Duration::from_secs(30),
+        "nothing had to be waited for"
+    );
+}
+
 const DAEMON_FOLDER: &str = "FORM_TEST_DAEMON_FOLDER";
 
 /// Not a test but the daemon of the next one, in a process of its own that can be killed.

@@ -150,6 +150,24 @@ impl Rig {
     }
 }
 
+/// A machine outlives its daemon, so it would outlive a test that failed.
+impl Drop for Rig {
+    fn drop(&mut self) {
+        let folder = self.folder.path().as_os_str().as_encoded_bytes().to_owned();
+        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+            let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let ours = line.windows(folder.len()).any(|window| window == folder);
+            let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            if let Some(pid) =
+                pid.filter(|_| ours && line.windows(12).any(|window| window == b"form-machine"))
+            {
+                let pid = rustix::process::Pid::from_raw(pid).unwrap();
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        }
+    }
+}
+
 fn target() -> &'static Path {
     Path::new(env!("CARGO_TARGET_TMPDIR"))
 }
@@ -173,7 +191,8 @@ fn form_init() -> &'static Path {
 fn image() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {
-        let path = target().join(format!("tiny-{}.ext4", std::process::id()));
+        let path = target().join("tiny.ext4");
+        let fresh = target().join(format!("tiny-{}.ext4", std::process::id()));
         let tree = tempfile::tempdir().unwrap();
         let root = tree.path();
         for folder in ["bin", "www", "etc", "srv"] {
@@ -182,7 +201,7 @@ fn image() -> &'static Path {
         std::fs::copy(found("busybox").unwrap(), root.join("bin/busybox")).unwrap();
         for name in [
             "sh", "httpd", "sleep", "cat", "echo", "ip", "mount", "ps", "kill", "hostname", "df", "touch",
-            "date",
+            "grep", "nproc", "date",
         ] {
             std::os::unix::fs::symlink("busybox", root.join("bin").join(name)).unwrap();
         }
@@ -190,8 +209,9 @@ fn image() -> &'static Path {
         std::fs::write(root.join("www/health"), "fine\n").unwrap();
         // As in many an image: a link into nowhere.
         std::os::unix::fs::symlink("../run/nowhere/resolv.conf", root.join("etc/resolv.conf")).unwrap();
-        let (from, to) = (root.display(), path.display());
+        let (from, to) = (root.display(), fresh.display());
         run(&format!("mkfs.ext4 -q -F -O ^has_journal -d {from} {to} 8M"));
+        std::fs::rename(&fresh, &path).unwrap();
         path
     })
 }
