@@ -12,9 +12,10 @@
 //! that call: what was answered survives a crash, and nobody is told of an op that may be lost. It may
 //! gather several calls and make one write of them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ledger::genesis::{InvitationError, SignedInvitation};
 use ledger::id::{BuildId, CommandId, Digest, InstanceId, NodeId, OpId};
 use ledger::journal::JournalRecord;
 use ledger::op::Op;
@@ -46,6 +47,17 @@ const SETTLE_ROUNDS_MAX: usize = 8;
 /// First byte of a frame between nodes: what follows.
 const FRAME_SYNC: u8 = 0;
 const FRAME_PRESENCE: u8 = 1;
+const FRAME_INVITATION: u8 = 2;
+
+/// A connected peer. The transport has proved its key; that it belongs to the network, its invitation
+/// proves. Till then it is told nothing, and nothing that it says is heard.
+#[derive(Clone, Copy, Debug, Default)]
+struct Peer {
+    /// It is in the log, or showed its invitation.
+    member: bool,
+    /// It has said something besides its invitation, so it knows us for a member too.
+    heard: bool,
+}
 
 /// What comes in.
 #[derive(Debug)]
@@ -212,7 +224,10 @@ pub struct Node {
     journal_next: u64,
     presence_seq: u64,
     presence_next_ms: u64,
-    peers: BTreeSet<NodeId>,
+    invitation: SignedInvitation,
+    peers: BTreeMap<NodeId, Peer>,
+    /// Frames of peers that have not shown an invitation.
+    strangers: u64,
     /// What stood in the place of a machine whose start is under way.
     before_start: BTreeMap<InstanceId, Option<HeldMachine>>,
     /// Its invitation names no peer: it began the network.
@@ -232,6 +247,7 @@ impl Node {
             announce,
         } = setup;
         let secret = replica_setup.secret.clone();
+        let invitation = replica_setup.invitation.clone();
         let first = replica_setup.invitation.invitation.peers.is_empty();
         let mut fold = Fold::new(replica_setup.genesis.clone());
         // What the store holds was told in the journal before; its records are not told again.
@@ -248,7 +264,9 @@ impl Node {
             journal_next,
             presence_seq: 0,
             presence_next_ms: now_ms,
-            peers: BTreeSet::new(),
+            invitation,
+            peers: BTreeMap::new(),
+            strangers: 0,
             before_start: BTreeMap::new(),
             first,
             dirty: true,
@@ -267,11 +285,11 @@ impl Node {
         match input {
             Input::Tick => self.tick(now_ms, &mut out),
             Input::PeerUp(peer) => {
-                self.peers.insert(peer);
-                let outputs = self.replica.peer_up(peer, now_ms);
-                self.take(outputs, &mut out);
-                // A newcomer should not have to wait for the next round to see who is alive.
-                self.presence_next_ms = now_ms;
+                self.peers.insert(peer, Peer::default());
+                self.show_invitation(peer, &mut out);
+                if self.fold.cloud().nodes.contains_key(&peer) {
+                    self.welcome(peer, now_ms, &mut out);
+                }
             }
             Input::PeerDown(peer) => {
                 self.peers.remove(&peer);
@@ -314,9 +332,14 @@ impl Node {
         self.fold.outcomes(op)
     }
 
+    /// Frames of peers that were not members, or had not shown it yet.
+    pub fn strangers(&self) -> u64 {
+        self.strangers
+    }
+
     /// Peers connected now.
     pub fn peers(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.peers.iter().copied()
+        self.peers.keys().copied()
     }
 
     fn tick(&mut self, now_ms: u64, out: &mut Vec<Output>) {
@@ -330,6 +353,12 @@ impl Node {
             let presence = presence::own(&cloud, &self.me, &self.observed, &chain, self.presence_seq, now_ms);
             let record = presence::sign(&presence, self.replica.network(), &self.secret);
             self.spread_presence(&record, None, out);
+            // A frame may be lost: who has said nothing yet is shown the invitation again.
+            let silent: Vec<NodeId> =
+                self.peers.iter().filter(|(_, peer)| !peer.heard).map(|(peer, _)| *peer).collect();
+            for peer in silent {
+                self.show_invitation(peer, out);
+            }
             self.observed.presences.insert(presence.node, Seen { presence, arrived_ms: now_ms });
         }
         // The first node of a network has nobody to ask. One that was invited has, whatever its log holds yet.
@@ -341,6 +370,8 @@ impl Node {
 
     fn frame(&mut self, from: NodeId, bytes: &[u8], now_ms: u64, out: &mut Vec<Output>) {
         match bytes.split_first() {
+            Some((&FRAME_INVITATION, shown)) => self.invitation(from, shown, now_ms, out),
+            _ if !self.hears(from) => self.strangers += 1,
             Some((&FRAME_SYNC, frame)) => {
                 let outputs = self.replica.receive(from, frame, now_ms);
                 self.take(outputs, out);
@@ -348,6 +379,44 @@ impl Node {
             Some((&FRAME_PRESENCE, record)) => self.presence(from, record, now_ms, out),
             _ => self.observed.unknown_frames += 1,
         }
+    }
+
+    fn show_invitation(&self, to: NodeId, out: &mut Vec<Output>) {
+        out.push(Output::Send { to, bytes: framed(FRAME_INVITATION, self.invitation.bytes()) });
+    }
+
+    /// Whether a peer is a member; notes that it spoke.
+    fn hears(&mut self, from: NodeId) -> bool {
+        match self.peers.get_mut(&from) {
+            Some(peer) if peer.member => {
+                peer.heard = true;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn invitation(&mut self, from: NodeId, shown: &[u8], now_ms: u64, out: &mut Vec<Output>) {
+        if self.peers.get(&from).is_none_or(|peer| peer.member) {
+            return;
+        }
+        let holds = SignedInvitation::decode(shown).map_err(InvitationError::from);
+        match holds.and_then(|invitation| invitation.verify(self.replica.network(), from)) {
+            Ok(()) => self.welcome(from, now_ms, out),
+            Err(error) => {
+                self.peers.remove(&from);
+                out.push(Output::Disconnect { peer: from, why: error.to_string() });
+            }
+        }
+    }
+
+    /// A connected peer is known to be a member: from now on it is told and heard.
+    fn welcome(&mut self, peer: NodeId, now_ms: u64, out: &mut Vec<Output>) {
+        self.peers.entry(peer).or_default().member = true;
+        let outputs = self.replica.peer_up(peer, now_ms);
+        self.take(outputs, out);
+        // A newcomer should not have to wait for the next round to see who is alive.
+        self.presence_next_ms = now_ms;
     }
 
     fn presence(&mut self, from: NodeId, record: &[u8], now_ms: u64, out: &mut Vec<Output>) {
@@ -366,7 +435,7 @@ impl Node {
 
     /// Passes a presence on: to everybody but where it came from and whom it is about.
     fn spread_presence(&self, signed: &[u8], not_to: Option<(NodeId, NodeId)>, out: &mut Vec<Output>) {
-        for peer in &self.peers {
+        for (peer, _) in self.peers.iter().filter(|(_, peer)| peer.member) {
             if not_to.is_none_or(|(from, about)| *peer != from && *peer != about) {
                 out.push(Output::Send {
                     to: *peer,

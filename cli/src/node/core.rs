@@ -201,6 +201,7 @@ fn counters(node: &Node) -> BTreeMap<String, u64> {
     let (limbo, held) = node.replica().waiting();
     counts.insert("waiting_in_limbo".into(), limbo as u64);
     counts.insert("held_back".into(), held as u64);
+    counts.insert("frames_of_strangers".into(), node.strangers());
     counts.insert("unknown_frames".into(), node.observed().unknown_frames);
     for (why, count) in &node.observed().refused_presences {
         counts.insert(format!("presence_refused_{}", why.replace('-', "_")), *count);
