@@ -5,10 +5,13 @@
 use std::io::{self, IsTerminal, Write};
 
 use clap::ValueEnum;
-use comfy_table::{Attribute, Cell, ContentArrangement, Table, presets};
+use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use crate::exit::{Exit, Failure};
+
+const BOLD: &str = "\x1b[1m";
+const PLAIN: &str = "\x1b[0m";
 
 /// How results are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -68,15 +71,17 @@ impl Output {
             return items.iter().try_for_each(|item| self.line(&clean(&name(item))));
         }
         let mut table = self.table();
-        let bold = |text: &&str| match self.colour {
-            true => Cell::new(text).add_attribute(Attribute::Bold),
-            false => Cell::new(text),
-        };
-        table.set_header(header.iter().map(bold));
+        table.set_header(header.to_vec());
         for item in items {
             table.add_row(row(item).iter().map(|text| clean(text)));
         }
-        self.line(&trimmed(&table))
+        let text = trimmed(&table);
+        // Not the table's own bold: its blanks would count as letters.
+        match text.split_once('\n').unwrap_or((&text, "")) {
+            (header, rows) if self.colour && rows.is_empty() => self.line(&format!("{BOLD}{header}{PLAIN}")),
+            (header, rows) if self.colour => self.line(&format!("{BOLD}{header}{PLAIN}\n{rows}")),
+            _ => self.line(&text),
+        }
     }
 
     /// One thing: a field a line; with `--quiet` only what names it.
