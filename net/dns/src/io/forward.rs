@@ -108,6 +108,28 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    #[test]
+    fn an_answer_with_another_id_or_to_another_question_is_none() {
+        let query = *b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x01a\x03fog\0\0\x01\0\x01";
+        let end = question_end(&query).unwrap();
+        let mut reply = query;
+        reply[2] |= 0x80;
+        assert!(is_answer(&reply, &query, end));
+        for (at, value) in [
+            (0, 0x13),
+            (1, 0),
+            (2, 0x01),
+            (5, 2),
+            (13, b'b'),
+            (13, b'A'),
+            (query.len() - 3, 28),
+        ] {
+            let mut other = reply;
+            other[at] = value;
+            assert!(!is_answer(&other, &query, end), "byte {at}");
+        }
+    }
+
     proptest! {
         #[test]
         fn the_end_of_any_question_is_inside_it(query in proptest::collection::vec(any::<u8>(), 0..100)) {

@@ -44,6 +44,17 @@ impl Host {
         run("ip", &["netns", "add", &name]);
         let host = Self { name };
         host.ip(&["link", "set", "lo", "up"]);
+        // No router, whatever the machine below is; and addresses are usable without the usual second's wait.
+        for setting in [
+            "net.ipv4.ip_forward=0",
+            "net.ipv6.conf.all.forwarding=0",
+            "net.ipv6.conf.default.accept_dad=0",
+        ] {
+            run(
+                "ip",
+                &["netns", "exec", &host.name, "sysctl", "-q", "-w", setting],
+            );
+        }
         host
     }
 
@@ -106,6 +117,16 @@ pub fn join(a: &Host, b: &Host) {
     for (host, address) in [(a, "192.0.2.1/24"), (b, "192.0.2.2/24")] {
         host.ip(&["addr", "add", address, "dev", "eth0"]);
         host.ip(&["link", "set", "eth0", "up"]);
+    }
+    // The kernel sees the other end, and gives each its link-local address, a moment later.
+    let start = Instant::now();
+    while [a, b].iter().any(|host| {
+        !host
+            .ip(&["addr", "show", "dev", "eth0", "up"])
+            .contains("inet6 fe80")
+    }) {
+        assert!(start.elapsed() < LIMIT, "the cable does not come up");
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
