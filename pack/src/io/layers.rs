@@ -46,9 +46,17 @@ pub(super) fn inside<T: Send>(root: &Path, work: impl FnOnce() -> io::Result<T> 
         let thread = std::thread::Builder::new()
             .name("edit".into())
             .spawn_scoped(scope, || {
+                let host = fs::metadata("/")?;
                 unshare(UnshareFlags::FS)?;
                 rustix::process::chdir(root)?;
                 rustix::process::chroot(".")?;
+                // What follows writes to /etc/passwd and the like: make sure whose that is before anything else.
+                let tree = fs::metadata("/")?;
+                if (tree.dev(), tree.ino()) == (host.dev(), host.ino()) {
+                    return Err(io::Error::other(
+                        "the builder would have changed its own host; it changed nothing",
+                    ));
+                }
                 rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
                 work()
             })?;
@@ -307,5 +315,26 @@ impl<'a> Stack<'a> {
         self.close()?;
         let tree = self.layers.keep(key, &self.scratch.join("up"), &self.scratch)?;
         self.push(&tree)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_edit_of_the_hosts_own_root_is_refused() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("NOT RUN: an_edit_of_the_hosts_own_root_is_refused: it needs root");
+            return;
+        }
+        let error = inside(Path::new("/"), || Ok(())).expect_err("that is the host");
+        assert!(error.to_string().contains("its own host"), "{error}");
+        let folder = tempfile::TempDir::new().expect("a folder");
+        fs::write(folder.path().join("here"), "").expect("a file");
+        let seen = inside(folder.path(), || {
+            Ok(Path::new("/here").exists() && !Path::new("/etc").exists())
+        });
+        assert!(seen.expect("that is a tree"));
     }
 }
