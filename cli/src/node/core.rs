@@ -27,11 +27,14 @@ const BATCH_MAX: usize = 512;
 /// How often the counters are read.
 const COUNTERS_EVERY: Duration = Duration::from_millis(500);
 
+/// What is asked of the core in its own thread.
+type Question = Box<dyn FnOnce(&Node, &Store) + Send>;
+
 /// What the thread takes.
 enum Message {
     Input(Input),
     Submit { command: Vec<u8>, id: ledger::id::CommandId, reply: oneshot::Sender<Result<Submitted, SubmitError>> },
-    Query(Box<dyn FnOnce(&Node, &Store) + Send>),
+    Query(Question),
     Stop,
 }
 
