@@ -70,8 +70,13 @@ async fn a_peer_killed_without_a_word_comes_up_again_as_a_new_life() {
         drop(b);
         // It comes back on the same port before a silent connection would be missed, and dials.
         let (_runtime, mut back) = in_own_runtime(2, address, kept);
+        let start = Instant::now();
         a.down(idb).await;
         a.up(idb).await;
+        assert!(
+            start.elapsed() < Duration::from_secs(8),
+            "by the new life, not by the silence of the old"
+        );
         back.up(ida).await;
         assert!(back.handle.send(ida, b"new life".to_vec()));
         assert_eq!(a.frame(idb).await, b"new life");
