@@ -20,7 +20,10 @@ pub(crate) const WORRIED: Duration = Duration::from_millis(500);
 const PROCESS_SETTLES: Duration = Duration::from_millis(300);
 /// What a check may take. Generous: an emulated processor is slow.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
-/// How much of an answer is read.
+/// How much of an answer is read, and let go.
+const READ_BYTES_MAX: usize = 64 * 1024;
+
+/// How much of an answer is looked at.
 const ANSWER_BYTES_MAX: usize = 512;
 /// How many bad checks in a row make a serving workload not serve.
 const BAD_MAX: u32 = 2;
@@ -102,12 +105,21 @@ fn answers(mut stream: TcpStream, path: &str) -> std::io::Result<bool> {
     stream.write_all(request.as_bytes())?;
     let begin = std::time::Instant::now();
     let mut answer = Vec::new();
-    let mut piece = [0; 128];
-    // A server that trickles must not keep the check for ever.
-    while answer.len() < ANSWER_BYTES_MAX && !answer.contains(&b'\n') && begin.elapsed() < ANSWER_LIMIT {
-        match stream.read(&mut piece)? {
-            0 => break,
-            length => answer.extend_from_slice(&piece[..length]),
+    let mut piece = [0; 4096];
+    let mut read = 0;
+    // A server that trickles must not keep the check for ever. The rest of the answer is read too: one that
+    // is hung up on in the middle of it would complain in the workload's log at every check.
+    while read < READ_BYTES_MAX && begin.elapsed() < ANSWER_LIMIT {
+        match stream.read(&mut piece) {
+            Ok(0) => break,
+            Ok(length) => {
+                read += length;
+                let room = ANSWER_BYTES_MAX.saturating_sub(answer.len()).min(length);
+                answer.extend_from_slice(&piece[..room]);
+            }
+            // What counts may have come already.
+            Err(_) if answer.contains(&b'\n') => break,
+            Err(error) => return Err(error),
         }
     }
     Ok(is_good(&answer))
