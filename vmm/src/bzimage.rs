@@ -209,6 +209,12 @@ mod tests {
     }
 
     #[test]
+    fn a_match_in_an_earlier_block_is_damage() {
+        let mut out = b"an earlier block".to_vec();
+        assert_eq!(lz4_block(&[0x10, b'a', 9, 0, 0x00], &mut out), None);
+    }
+
+    #[test]
     fn long_lengths_continue_in_further_bytes() {
         let mut packed = vec![0xf0, 255, 10];
         packed.extend([7; 280]);

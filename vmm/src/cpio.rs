@@ -79,16 +79,16 @@ mod tests {
     #[test]
     fn entries_are_laid_out_as_newc_wants_it() {
         let mut archive = Archive::default();
-        archive.file("a", 0o755, b"hello");
+        archive.file("ab", 0o755, b"hello");
         let bytes = archive.finish();
         assert_eq!(&bytes[..6], b"070701");
         assert_eq!(&bytes[14..22], b"000081ED");
         assert_eq!(&bytes[54..62], b"00000005");
-        assert_eq!(&bytes[94..102], b"00000002");
+        assert_eq!(&bytes[94..102], b"00000003");
         // Head and name end on a multiple of four, so does the content.
-        assert_eq!(&bytes[110..112], b"a\0");
-        assert_eq!(&bytes[112..117], b"hello");
-        assert_eq!(&bytes[120..126], b"070701");
+        assert_eq!(&bytes[110..116], b"ab\0\0\0\0");
+        assert_eq!(&bytes[116..121], b"hello");
+        assert_eq!(&bytes[124..130], b"070701");
         assert_eq!(bytes.len() % 512, 0);
         assert!(bytes.windows(10).any(|window| window == b"TRAILER!!!"));
     }

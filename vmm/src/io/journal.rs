@@ -201,9 +201,15 @@ mod tests {
         for index in 0..100u8 {
             writer.append(&[index]).unwrap();
         }
+        // One that comes later goes on in the last segment.
+        drop(writer);
+        Writer::with_segments_of(folder.path(), 10)
+            .unwrap()
+            .append(&[100])
+            .unwrap();
         let chunk = read(folder.path(), Some(0), 1000).unwrap();
-        assert_eq!((chunk.offset, chunk.next_offset), (60, 100));
-        assert_eq!(chunk.bytes, (60..100).collect::<Vec<u8>>());
+        assert_eq!((chunk.offset, chunk.next_offset), (70, 101));
+        assert_eq!(chunk.bytes, (70..101).collect::<Vec<u8>>());
     }
 
     proptest! {
