@@ -15,6 +15,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ledger::admit::Verify;
 use ledger::genesis::{InvitationError, SignedInvitation};
 use ledger::id::{BuildId, CommandId, Digest, InstanceId, NodeId, OpId};
 use ledger::journal::JournalRecord;
@@ -215,6 +216,7 @@ pub struct Setup {
 /// A node.
 pub struct Node {
     secret: ledger::key::SecretKey,
+    verify: Verify,
     replica: Replica,
     fold: Fold,
     me: Me,
@@ -246,7 +248,7 @@ impl Node {
             me,
             announce,
         } = setup;
-        let secret = replica_setup.secret.clone();
+        let (secret, verify) = (replica_setup.secret.clone(), replica_setup.verify);
         let invitation = replica_setup.invitation.clone();
         let first = replica_setup.invitation.invitation.peers.is_empty();
         let mut fold = Fold::new(replica_setup.genesis.clone());
@@ -255,6 +257,7 @@ impl Node {
         let (replica, outputs) = Replica::open(replica_setup, stored, now_ms)?;
         let mut node = Self {
             secret,
+            verify,
             replica,
             fold,
             pace: Pace::new(me.node),
@@ -351,7 +354,7 @@ impl Node {
             let cloud = self.fold.cloud();
             let chain = self.replica.chain();
             let presence = presence::own(&cloud, &self.me, &self.observed, &chain, self.presence_seq, now_ms);
-            let record = presence::sign(&presence, self.replica.network(), &self.secret);
+            let record = presence::sign(&presence, self.replica.network(), &self.secret, self.verify);
             self.spread_presence(&record, None, out);
             // A frame may be lost: who has said nothing yet is shown the invitation again.
             let silent: Vec<NodeId> =
@@ -420,12 +423,18 @@ impl Node {
     }
 
     fn presence(&mut self, from: NodeId, record: &[u8], now_ms: u64, out: &mut Vec<Output>) {
-        match presence::accept(record, &self.fold.cloud(), &self.observed, now_ms) {
+        match presence::accept(record, &self.fold.cloud(), &self.observed, now_ms, self.verify) {
             Ok(Some(presence)) => {
                 let about = presence.node;
                 self.spread_presence(record, Some((from, about)), out);
+                // From a node that lives and says what it said before, nothing follows.
+                self.dirty |= !self.observed.is_live(about, now_ms)
+                    || self
+                        .observed
+                        .presences
+                        .get(&about)
+                        .is_none_or(|seen| !seen.presence.says_the_same(&presence));
                 self.observed.presences.insert(about, Seen { presence, arrived_ms: now_ms });
-                self.dirty = true;
             }
             // It came by another way before: that is how it spreads, not a fault.
             Ok(None) => {}

@@ -123,6 +123,14 @@ pub struct HeldImage {
     pub workload: vmm::spec::Workload,
 }
 
+impl Presence {
+    /// Whether it says the same of the node as `other`, said at another time.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        let said = |it: &Self| (it.node, it.incarnation, it.used);
+        said(self) == said(other) && self.instances == other.instances && self.images == other.images
+    }
+}
+
 impl Observed {
     /// Counts a presence that was not taken.
     pub fn refused_presence(&mut self, refusal: &crate::presence::PresenceRefusal) {
