@@ -10,31 +10,33 @@
 //! ```
 //! The shell must make every [`Output::Persist`] of a call durable before it performs any other output of
 //! that call: what was answered survives a crash, and nobody is told of an op that may be lost. It may
-//! gather several calls and make one write of them.
+//! gather several calls and make one write of them; inputs that have come together it gives together, so that
+//! the node decides once ([`Node::handle_all`]).
+
+mod host;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ledger::admit::Verify;
 use ledger::genesis::{InvitationError, SignedInvitation};
-use ledger::id::{BuildId, CommandId, Digest, InstanceId, NodeId, OpId};
+use ledger::id::{CommandId, InstanceId, NodeId, OpId};
 use ledger::journal::JournalRecord;
 use ledger::op::Op;
 use ledger::replica::{self, Replica};
-use ledger::report::images::{ImageBuilt, ImageFailed, REASON_MAX};
 use ledger::report::nodes::AnnounceNode;
 use ledger::report::{Carry, Report};
 use projections::cloud::Cloud;
 use projections::fold::Fold;
 use projections::outcome::Outcome;
-use vmm::machine::MachineState;
-use vmm::spec::MachineSpec;
 
 use crate::action::{Action, ActionKey, ReportKey};
 use crate::me::Me;
-use crate::observed::{Ending, HeldImage, HeldMachine, Observed, Seen};
+use crate::observed::{HeldMachine, Observed, Seen};
 use crate::pace::Pace;
 use crate::presence;
+
+pub use host::HostEvent;
 
 /// How often [`Input::Tick`] should come.
 pub const TICK_MS: u64 = 200;
@@ -44,6 +46,18 @@ pub const PRESENCE_EVERY_MS: u64 = 1_000;
 
 /// How often one input may lead to a decision that leads to another; the next tick goes on from there.
 const SETTLE_ROUNDS_MAX: usize = 8;
+
+/// Presences of one node that are taken and passed on in a second, at most: an honest one tells one a second,
+/// and one more when a machine's health changes.
+pub const PRESENCES_A_SECOND_MAX: u32 = 10;
+
+/// A node that was not up for this long (its host slept, its disk stood still) was deaf meanwhile: it takes
+/// nobody's silence of that time for death, but listens anew, as after a start.
+pub const DEAF_MS: u64 = 4_000;
+
+/// Reports of hands that wait for the log to take them, at most; the oldest is dropped. A build whose report
+/// is dropped is built again.
+pub const UNSAID_MAX: usize = 64;
 
 /// First byte of a frame between nodes: what follows.
 const FRAME_SYNC: u8 = 0;
@@ -58,6 +72,13 @@ struct Peer {
     member: bool,
     /// It has said something besides its invitation, so it knows us for a member too.
     heard: bool,
+}
+
+/// The presences of one node that were taken within a second.
+#[derive(Clone, Copy, Debug, Default)]
+struct Told {
+    since_ms: u64,
+    count: u32,
 }
 
 /// What comes in.
@@ -89,62 +110,6 @@ pub enum Input {
     Host(HostEvent),
 }
 
-/// What a hand tells.
-#[derive(Debug)]
-pub enum HostEvent {
-    /// A machine is in this state.
-    Machine {
-        /// Which.
-        instance: InstanceId,
-        /// Generation that it was last started for.
-        generation: u64,
-        /// What it was started from, as far as the hand knows.
-        spec: Option<Box<MachineSpec>>,
-        /// How it is.
-        state: MachineState,
-    },
-    /// Nothing is left of a machine.
-    MachineGone {
-        /// Which.
-        instance: InstanceId,
-    },
-    /// An image is complete here.
-    Image {
-        /// Digest of its manifest.
-        digest: Digest,
-        /// Where it is and what runs in it.
-        image: HeldImage,
-    },
-    /// A build's context is complete here.
-    Context {
-        /// Digest of its manifest.
-        digest: Digest,
-    },
-    /// A blob is no longer here.
-    BlobGone {
-        /// Digest of its manifest.
-        digest: Digest,
-    },
-    /// A build ended.
-    Built {
-        /// Which.
-        build: BuildId,
-        /// The image and its size, or why there is none.
-        result: Result<(Digest, u64), String>,
-        /// How long it took.
-        took_ms: u64,
-    },
-    /// The hands have told of everything that this host holds.
-    Known,
-    /// An action ended. What it changed was told by an event before.
-    Done {
-        /// Which.
-        key: ActionKey,
-        /// Whether it did what it should.
-        ok: bool,
-    },
-}
-
 /// What goes out.
 #[derive(Debug)]
 pub enum Output {
@@ -169,7 +134,7 @@ pub enum Output {
         /// Why, for the log.
         why: String,
     },
-    /// A new view.
+    /// A new view: at most one a call, after the rest.
     Publish(Arc<Cloud>),
     /// The answer to [`Input::Submit`].
     Reply {
@@ -221,20 +186,29 @@ pub struct Node {
     fold: Fold,
     me: Me,
     announce: AnnounceNode,
-    observed: Observed,
+    /// Shared with whoever looks at it: see [`Node::sees`].
+    observed: Arc<Observed>,
     pace: Pace,
     journal_next: u64,
     presence_seq: u64,
     presence_next_ms: u64,
+    told: BTreeMap<NodeId, Told>,
+    /// When the last input came.
+    last_ms: u64,
     invitation: SignedInvitation,
     peers: BTreeMap<NodeId, Peer>,
     /// Frames of peers that have not shown an invitation.
     strangers: u64,
     /// What stood in the place of a machine whose start is under way.
     before_start: BTreeMap<InstanceId, Option<HeldMachine>>,
+    /// What is said once and could not be appended yet.
+    unsaid: Vec<Report>,
     /// Its invitation names no peer: it began the network.
     first: bool,
+    /// Something has changed since the last decision.
     dirty: bool,
+    /// The view has changed since it was published.
+    unpublished: bool,
 }
 
 impl Node {
@@ -263,51 +237,86 @@ impl Node {
             pace: Pace::new(me.node),
             me,
             announce,
-            observed: Observed { started_ms: now_ms, ..Observed::default() },
+            observed: Arc::new(Observed {
+                started_ms: now_ms,
+                ..Observed::default()
+            }),
             journal_next,
             presence_seq: 0,
             presence_next_ms: now_ms,
+            told: BTreeMap::new(),
+            last_ms: now_ms,
             invitation,
             peers: BTreeMap::new(),
             strangers: 0,
             before_start: BTreeMap::new(),
+            unsaid: Vec::new(),
             first,
             dirty: true,
+            unpublished: false,
         };
         let mut out = Vec::new();
         node.take(outputs, &mut out);
         let announced = Report::AnnounceNode(node.announce.clone());
-        node.append(vec![announced], now_ms, &mut out);
+        node.say(announced, now_ms, &mut out);
         node.settle(now_ms, &mut out);
         Ok((node, out))
     }
 
     /// Takes one input. See the module for what the shell owes to the outputs.
     pub fn handle(&mut self, input: Input, now_ms: u64) -> Vec<Output> {
+        self.handle_all([input], now_ms)
+    }
+
+    /// Takes inputs that have come together, in their order, and decides once, after the last.
+    pub fn handle_all(&mut self, inputs: impl IntoIterator<Item = Input>, now_ms: u64) -> Vec<Output> {
         let mut out = Vec::new();
+        self.note_time(now_ms);
+        for input in inputs {
+            self.take_in(input, now_ms, &mut out);
+        }
+        self.settle(now_ms, &mut out);
+        out
+    }
+
+    fn take_in(&mut self, input: Input, now_ms: u64, out: &mut Vec<Output>) {
         match input {
-            Input::Tick => self.tick(now_ms, &mut out),
+            Input::Tick => self.tick(now_ms, out),
             Input::PeerUp(peer) => {
                 self.peers.insert(peer, Peer::default());
-                self.show_invitation(peer, &mut out);
+                self.show_invitation(peer, out);
                 if self.fold.cloud().nodes.contains_key(&peer) {
-                    self.welcome(peer, now_ms, &mut out);
+                    self.welcome(peer, now_ms, out);
                 }
             }
             Input::PeerDown(peer) => {
                 self.peers.remove(&peer);
                 let outputs = self.replica.peer_down(peer, now_ms);
-                self.take(outputs, &mut out);
+                self.take(outputs, out);
             }
-            Input::Frame { from, bytes } => self.frame(from, &bytes, now_ms, &mut out),
-            Input::Submit { token, command, id } => self.submit(token, command, id, now_ms, &mut out),
+            Input::Frame { from, bytes } => self.frame(from, &bytes, now_ms, out),
+            Input::Submit { token, command, id } => self.submit(token, command, id, now_ms, out),
             Input::Host(event) => {
-                self.host(event, now_ms, &mut out);
+                self.host(event, now_ms, out);
                 self.dirty = true;
             }
         }
-        self.settle(now_ms, &mut out);
-        out
+    }
+
+    /// Looks at how the clock went on since the last input.
+    fn note_time(&mut self, now_ms: u64) {
+        let last_ms = std::mem::replace(&mut self.last_ms, now_ms);
+        if now_ms > last_ms.saturating_add(DEAF_MS) {
+            self.sees().started_ms = now_ms;
+        } else if now_ms < last_ms {
+            // The clock was set back: nothing was seen later than now.
+            let observed = self.sees();
+            observed.started_ms = observed.started_ms.min(now_ms);
+            for seen in observed.presences.values_mut() {
+                seen.arrived_ms = seen.arrived_ms.min(now_ms);
+            }
+            self.presence_next_ms = self.presence_next_ms.min(now_ms);
+        }
     }
 
     /// The newest view.
@@ -318,6 +327,16 @@ impl Node {
     /// What this node sees.
     pub fn observed(&self) -> &Observed {
         &self.observed
+    }
+
+    /// The same to keep: it costs nothing, and what is seen after that goes into a copy.
+    pub fn observed_shared(&self) -> Arc<Observed> {
+        Arc::clone(&self.observed)
+    }
+
+    /// What this node sees, to change.
+    fn sees(&mut self) -> &mut Observed {
+        Arc::make_mut(&mut self.observed)
     }
 
     /// The replica, for its log and its counters.
@@ -353,20 +372,46 @@ impl Node {
             self.presence_seq += 1;
             let cloud = self.fold.cloud();
             let chain = self.replica.chain();
-            let presence = presence::own(&cloud, &self.me, &self.observed, &chain, self.presence_seq, now_ms);
+            let presence = presence::own(
+                &cloud,
+                &self.me,
+                &self.observed,
+                &chain,
+                self.presence_seq,
+                now_ms,
+            );
             let record = presence::sign(&presence, self.replica.network(), &self.secret, self.verify);
             self.spread_presence(&record, None, out);
             // A frame may be lost: who has said nothing yet is shown the invitation again.
-            let silent: Vec<NodeId> =
-                self.peers.iter().filter(|(_, peer)| !peer.heard).map(|(peer, _)| *peer).collect();
+            let silent: Vec<NodeId> = self
+                .peers
+                .iter()
+                .filter(|(_, peer)| !peer.heard)
+                .map(|(peer, _)| *peer)
+                .collect();
             for peer in silent {
                 self.show_invitation(peer, out);
             }
-            self.observed.presences.insert(presence.node, Seen { presence, arrived_ms: now_ms });
+            let seen = Seen {
+                presence,
+                arrived_ms: now_ms,
+            };
+            self.sees().presences.insert(seen.presence.node, seen);
+            for report in std::mem::take(&mut self.unsaid) {
+                self.say(report, now_ms, out);
+            }
         }
         // The first node of a network has nobody to ask. One that was invited has, whatever its log holds yet.
-        let alone = self.first && self.fold.cloud().nodes.keys().all(|node| *node == self.replica.node());
-        self.observed.synced |= alone || self.replica.has_agreed();
+        let alone = self.first
+            && self
+                .fold
+                .cloud()
+                .nodes
+                .keys()
+                .all(|node| *node == self.replica.node());
+        if !self.observed.synced && (alone || self.replica.has_agreed()) {
+            self.sees().synced = true;
+        }
         // Time alone can change what is right: a silence that grows too long, a backoff that ends.
         self.dirty = true;
     }
@@ -380,12 +425,15 @@ impl Node {
                 self.take(outputs, out);
             }
             Some((&FRAME_PRESENCE, record)) => self.presence(from, record, now_ms, out),
-            _ => self.observed.unknown_frames += 1,
+            _ => self.sees().unknown_frames += 1,
         }
     }
 
     fn show_invitation(&self, to: NodeId, out: &mut Vec<Output>) {
-        out.push(Output::Send { to, bytes: framed(FRAME_INVITATION, self.invitation.bytes()) });
+        out.push(Output::Send {
+            to,
+            bytes: framed(FRAME_INVITATION, self.invitation.bytes()),
+        });
     }
 
     /// Whether a peer is a member; notes that it spoke.
@@ -408,7 +456,10 @@ impl Node {
             Ok(()) => self.welcome(from, now_ms, out),
             Err(error) => {
                 self.peers.remove(&from);
-                out.push(Output::Disconnect { peer: from, why: error.to_string() });
+                out.push(Output::Disconnect {
+                    peer: from,
+                    why: error.to_string(),
+                });
             }
         }
     }
@@ -423,23 +474,43 @@ impl Node {
     }
 
     fn presence(&mut self, from: NodeId, record: &[u8], now_ms: u64, out: &mut Vec<Output>) {
-        match presence::accept(record, &self.fold.cloud(), &self.observed, now_ms, self.verify) {
+        let cloud = self.fold.cloud();
+        match presence::accept(record, &cloud, &self.observed, now_ms, self.verify) {
             Ok(Some(presence)) => {
                 let about = presence.node;
+                if !self.may_tell(about, now_ms) {
+                    *self.sees().refused_presences.entry("too-often").or_default() += 1;
+                    return;
+                }
                 self.spread_presence(record, Some((from, about)), out);
                 // From a node that lives and says what it said before, nothing follows.
+                let before = self.observed.presences.get(&about);
                 self.dirty |= !self.observed.is_live(about, now_ms)
-                    || self
-                        .observed
-                        .presences
-                        .get(&about)
-                        .is_none_or(|seen| !seen.presence.says_the_same(&presence));
-                self.observed.presences.insert(about, Seen { presence, arrived_ms: now_ms });
+                    || before.is_none_or(|seen| !seen.presence.says_the_same(&presence));
+                let seen = Seen {
+                    presence,
+                    arrived_ms: now_ms,
+                };
+                self.sees().presences.insert(about, seen);
             }
             // It came by another way before: that is how it spreads, not a fault.
             Ok(None) => {}
-            Err(refusal) => self.observed.refused_presence(&refusal),
+            Err(refusal) => self.sees().refused_presence(&refusal),
         }
+    }
+
+    /// Whether one more presence of a node is within [`PRESENCES_A_SECOND_MAX`]. Each one taken is sent on to
+    /// all peers, so that without a bound one member could keep the whole network busy.
+    fn may_tell(&mut self, node: NodeId, now_ms: u64) -> bool {
+        let told = self.told.entry(node).or_default();
+        if now_ms.abs_diff(told.since_ms) >= 1_000 {
+            *told = Told {
+                since_ms: now_ms,
+                count: 0,
+            };
+        }
+        told.count += 1;
+        told.count <= PRESENCES_A_SECOND_MAX
     }
 
     /// Passes a presence on: to everybody but where it came from and whom it is about.
@@ -480,148 +551,16 @@ impl Node {
         out.push(Output::Reply { token, reply });
     }
 
-    fn host(&mut self, event: HostEvent, now_ms: u64, out: &mut Vec<Output>) {
-        match event {
-            HostEvent::Machine {
-                instance,
-                generation,
-                spec,
-                state,
-            } => {
-                self.machine(instance, generation, spec, state);
-                // Others should hear at once that an instance became healthy, or ceased to be.
-                self.presence_next_ms = now_ms;
-            }
-            HostEvent::MachineGone { instance } => {
-                self.observed.machines.remove(&instance);
-            }
-            HostEvent::Image { digest, image } => {
-                self.observed.images.insert(digest, image);
-            }
-            HostEvent::Context { digest } => {
-                self.observed.contexts.insert(digest);
-            }
-            HostEvent::BlobGone { digest } => {
-                self.observed.images.remove(&digest);
-                self.observed.contexts.remove(&digest);
-            }
-            HostEvent::Built {
-                build,
-                result,
-                took_ms,
-            } => {
-                let report = match result {
-                    Ok((image, bytes)) => Report::ImageBuilt(ImageBuilt {
-                        build,
-                        image,
-                        bytes,
-                        took_ms,
-                    }),
-                    Err(reason) => Report::ImageFailed(ImageFailed {
-                        build,
-                        reason: last_bytes(reason),
-                    }),
-                };
-                self.append(vec![report], now_ms, out);
-            }
-            HostEvent::Known => self.observed.host_known = true,
-            HostEvent::Done { key, ok } => self.done(key, ok, now_ms),
+    /// Decides on what the inputs changed, and publishes the view.
+    fn settle(&mut self, now_ms: u64, out: &mut Vec<Output>) {
+        self.decide(now_ms, out);
+        if std::mem::take(&mut self.unpublished) {
+            out.push(Output::Publish(self.fold.cloud()));
         }
-    }
-
-    fn machine(
-        &mut self,
-        instance: InstanceId,
-        generation: u64,
-        spec: Option<Box<MachineSpec>>,
-        state: MachineState,
-    ) {
-        let spec = spec.map(|spec| *spec);
-        match self.observed.machines.get_mut(&instance) {
-            Some(machine) if generation < machine.generation => {}
-            Some(machine) if generation == machine.generation => {
-                machine.state = state;
-                if spec.is_some() {
-                    machine.spec = spec;
-                }
-            }
-            _ => {
-                let ending = if state.is_alive() {
-                    Ending::ByItself
-                } else {
-                    Ending::Found
-                };
-                let machine = HeldMachine {
-                    spec,
-                    generation,
-                    start: 0,
-                    state,
-                    ending,
-                };
-                self.observed.machines.insert(instance, machine);
-            }
-        }
-    }
-
-    /// Notes what an action that goes out makes so, before its hand says more.
-    fn note_begun(&mut self, action: &Action) {
-        match action {
-            Action::Fetch { digest, .. } => {
-                self.observed.fetching.insert(*digest, ());
-            }
-            Action::Build { build, .. } => {
-                self.observed.building.insert(*build, ());
-            }
-            Action::Start { spec, start } => {
-                let instance = InstanceId(spec.id.0);
-                let machine = HeldMachine {
-                    spec: Some((**spec).clone()),
-                    generation: spec.generation,
-                    start: *start,
-                    state: MachineState::Starting,
-                    ending: Ending::ByItself,
-                };
-                let before = self.observed.machines.insert(instance, machine);
-                self.before_start.insert(instance, before);
-            }
-            Action::Stop { instance, .. } => {
-                if let Some(machine) = self.observed.machines.get_mut(instance) {
-                    machine.ending = Ending::Asked;
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn done(&mut self, key: ActionKey, ok: bool, now_ms: u64) {
-        match &key {
-            ActionKey::Fetch(digest) => {
-                self.observed.fetching.remove(digest);
-            }
-            ActionKey::Build(build) => {
-                self.observed.building.remove(build);
-            }
-            ActionKey::Start { instance, .. } => {
-                let before = self.before_start.remove(instance);
-                let starting = self
-                    .observed
-                    .machines
-                    .get(instance)
-                    .is_some_and(|machine| machine.state == MachineState::Starting);
-                if !ok && starting {
-                    match before.flatten() {
-                        Some(machine) => self.observed.machines.insert(*instance, machine),
-                        None => self.observed.machines.remove(instance),
-                    };
-                }
-            }
-            _ => {}
-        }
-        self.pace.done(&key, ok, now_ms);
     }
 
     /// Decides until nothing follows: what is reported changes the view, and that may call for more.
-    fn settle(&mut self, now_ms: u64, out: &mut Vec<Output>) {
+    fn decide(&mut self, now_ms: u64, out: &mut Vec<Output>) {
         for _ in 0..SETTLE_ROUNDS_MAX {
             if !self.dirty {
                 return;
@@ -639,19 +578,38 @@ impl Node {
                     }
                 }
             }
+            // Whoever holds a view makes the fold copy what it changes.
+            drop(cloud);
             if !reports.is_empty() {
                 self.append(reports, now_ms, out);
             }
         }
     }
 
-    /// Appends reports that were decided. One that cannot be appended is decided again later, more slowly.
-    fn append(&mut self, reports: Vec<Report>, now_ms: u64, out: &mut Vec<Output>) {
-        let keys: Vec<ReportKey> = reports.iter().map(ReportKey::of).collect();
-        if self.try_append(reports, now_ms, out).is_err() {
-            for key in keys {
-                self.pace.done(&ActionKey::Report(key), false, now_ms);
+    /// Appends reports that were decided. One that cannot be appended is decided again later, more slowly, and
+    /// holds back no other.
+    fn append(&mut self, mut reports: Vec<Report>, now_ms: u64, out: &mut Vec<Output>) {
+        if self.try_append(reports.clone(), now_ms, out).is_ok() {
+            return;
+        }
+        if reports.len() > 1 {
+            reports.retain(|report| self.try_append(vec![report.clone()], now_ms, out).is_err());
+        }
+        for report in reports {
+            let key = ActionKey::Report(ReportKey::of(&report));
+            self.pace.done(&key, false, now_ms);
+        }
+    }
+
+    /// Appends a report that nobody decides again. While the log cannot take it, it is tried again with each
+    /// presence.
+    fn say(&mut self, report: Report, now_ms: u64, out: &mut Vec<Output>) {
+        let said = self.try_append(vec![report.clone()], now_ms, out);
+        if let Err(replica::AppendError::ClockAhead(_)) = said {
+            if self.unsaid.len() == UNSAID_MAX {
+                self.unsaid.remove(0);
             }
+            self.unsaid.push(report);
         }
     }
 
@@ -677,6 +635,8 @@ impl Node {
                     });
                 }
                 replica::Output::Disconnect { peer, why } => {
+                    // Till it is up again nothing else of it is heard either.
+                    self.peers.remove(&peer);
                     out.push(Output::Disconnect {
                         peer,
                         why: why.to_string(),
@@ -696,7 +656,7 @@ impl Node {
                         self.journal_next += 1;
                     }
                     out.push(Output::Persist { ops, journal });
-                    out.push(Output::Publish(self.fold.cloud()));
+                    self.unpublished = true;
                     self.dirty = true;
                 }
             }
@@ -709,13 +669,4 @@ fn framed(kind: u8, bytes: &[u8]) -> Vec<u8> {
     frame.push(kind);
     frame.extend_from_slice(bytes);
     frame
-}
-
-/// The end of a text, within what a report may hold: of a build's log the end says what went wrong.
-fn last_bytes(text: String) -> String {
-    let mut start = text.len().saturating_sub(REASON_MAX);
-    while !text.is_char_boundary(start) {
-        start += 1;
-    }
-    text[start..].to_owned()
 }
