@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tests::cluster::Cluster;
-use tests::shell::{is_root, run, wait_for};
 use tests::demo;
+use tests::shell::{is_root, run, wait_for};
 
 const BOOT: Duration = Duration::from_secs(240);
 
@@ -20,17 +20,34 @@ fn a_killed_daemon_finds_its_machine_again_and_a_lost_node_is_replaced() -> Resu
 
     // The daemon dies; the machine does not notice.
     let before = monitors(&cluster, shown.holder)?;
-    ensure!(before.len() == 1, "one machine's monitor runs on the holder: {before:?}");
+    ensure!(
+        before.len() == 1,
+        "one machine's monitor runs on the holder: {before:?}"
+    );
     cluster.kill_daemon(shown.holder)?;
-    cluster.fetch(&shown.name, shown.door, "/health").context("the machine serves without its daemon")?;
+    cluster
+        .fetch(&shown.name, shown.door, "/health")
+        .context("the machine serves without its daemon")?;
     cluster.start_node(shown.holder)?;
-    wait_for("the daemon to know its machine again", Duration::from_secs(30), || {
-        let list = cluster.form_json(shown.holder, &["instance", "list"])?;
-        Ok(list.to_string().contains("\"running\"").then_some(()))
+    wait_for(
+        "the daemon to know its machine again",
+        Duration::from_secs(30),
+        || {
+            let list = cluster.form_json(shown.holder, &["instance", "list"])?;
+            Ok(list.to_string().contains("\"running\"").then_some(()))
+        },
+    )?;
+    wait_for("the agent to answer", Duration::from_secs(30), || {
+        cluster.fetch(&shown.name, shown.door, "/health").map(Some)
     })?;
-    wait_for("the agent to answer", Duration::from_secs(30), || cluster.fetch(&shown.name, shown.door, "/health").map(Some))?;
-    ensure!(monitors(&cluster, shown.holder)? == before, "it is the same machine as before");
-    let log = cluster.form(shown.dns, &["instance", "logs", &instance_of(&cluster, shown.dns)?])?;
+    ensure!(
+        monitors(&cluster, shown.holder)? == before,
+        "it is the same machine as before"
+    );
+    let log = cluster.form(
+        shown.dns,
+        &["instance", "logs", &instance_of(&cluster, shown.dns)?],
+    )?;
     ensure!(!log.trim().is_empty(), "its log goes on");
 
     // The node is lost with all that ran there; another takes over under the same name and address.
@@ -45,11 +62,17 @@ fn a_killed_daemon_finds_its_machine_again_and_a_lost_node_is_replaced() -> Resu
     ensure!(holder != shown.holder, "it moved");
     let answer = wait_for("the agent to answer under the same name", BOOT, || {
         let doors = cluster.resolve(shown.dns, &shown.name)?;
-        let door = doors.into_iter().find(|door| *door != cluster.address(shown.holder)).context("no front door is left")?;
+        let door = doors
+            .into_iter()
+            .find(|door| *door != cluster.address(shown.holder))
+            .context("no front door is left")?;
         cluster.fetch(&shown.name, door, "/").map(Some)
     })?;
     ensure!(answer.contains("hello-agent"), "the agent answered: {answer}");
-    ensure!(instance_address(&cluster, shown.dns)? == address, "it keeps its address");
+    ensure!(
+        instance_address(&cluster, shown.dns)? == address,
+        "it keeps its address"
+    );
 
     // The lost node comes back: it gives up what is no longer its own, and holds the same state.
     cluster.start_node(shown.holder)?;

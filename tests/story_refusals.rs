@@ -28,7 +28,9 @@ fn what_is_wrong_is_refused_and_said_so() -> Result<()> {
     names(&cluster)?;
     ensure!(before.is_string(), "a state hash");
     instances(&cluster)?;
-    cluster.form(0, &["status"]).context("the node serves as before")?;
+    cluster
+        .form(0, &["status"])
+        .context("the node serves as before")?;
     Ok(())
 }
 
@@ -37,14 +39,28 @@ fn post(cluster: &Cluster, bytes: &[u8]) -> Result<(u16, Value)> {
     let file = tempfile::NamedTempFile::new().context("a file for the body")?;
     fs::write(file.path(), bytes).context("writing the body")?;
     let output = Process::new("curl")
-        .args(["-sS", "-m", "20", "-w", "\n%{http_code}", "-H", "content-type: application/octet-stream", "--data-binary"])
+        .args([
+            "-sS",
+            "-m",
+            "20",
+            "-w",
+            "\n%{http_code}",
+            "-H",
+            "content-type: application/octet-stream",
+            "--data-binary",
+        ])
         .arg(format!("@{}", file.path().display()))
         .arg(format!("{}/v1/commands", cluster.api(0)))
         .output()
         .context("starting curl")?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let (body, status) = text.rsplit_once('\n').with_context(|| format!("curl printed `{text}`"))?;
-    Ok((status.trim().parse()?, serde_json::from_str(body).unwrap_or(Value::Null)))
+    let (body, status) = text
+        .rsplit_once('\n')
+        .with_context(|| format!("curl printed `{text}`"))?;
+    Ok((
+        status.trim().parse()?,
+        serde_json::from_str(body).unwrap_or(Value::Null),
+    ))
 }
 
 fn network(cluster: &Cluster) -> Result<NetworkId> {
@@ -54,7 +70,13 @@ fn network(cluster: &Cluster) -> Result<NetworkId> {
 
 fn open(network: NetworkId, secret: &SecretKey, nonce: u8, not_after_ms: u64, name: &str) -> SignedCommand {
     let body = Body::OpenAccount(OpenAccount { name: name.into() });
-    let command = Command { key: secret.public(), nonce: [nonce; 16], not_after_ms, after: Vec::new(), body };
+    let command = Command {
+        key: secret.public(),
+        nonce: [nonce; 16],
+        not_after_ms,
+        after: Vec::new(),
+        body,
+    };
     command.sign(network, secret)
 }
 
@@ -72,7 +94,10 @@ fn commands(cluster: &Cluster) -> Result<()> {
     let refused = |what: &str, bytes: &[u8]| -> Result<()> {
         let (status, problem) = post(cluster, bytes)?;
         ensure!((400..500).contains(&status), "{what}: {status} {problem}");
-        ensure!(problem["title"].is_string() && problem["status"] == status, "{what} is a problem: {problem}");
+        ensure!(
+            problem["title"].is_string() && problem["status"] == status,
+            "{what} is a problem: {problem}"
+        );
         Ok(())
     };
     let good = open(network, &secret, 1, soon, "hostile");
@@ -86,29 +111,66 @@ fn commands(cluster: &Cluster) -> Result<()> {
     }
     refused("a command with a tail", &[good.bytes(), &[0]].concat())?;
     refused("an oversize body", &vec![7; 4 << 20])?;
-    refused("an expired command", open(network, &secret, 2, now_ms() - 1_000, "late").bytes())?;
-    refused("a command for too long", open(network, &secret, 3, soon + 48 * 3_600_000, "long").bytes())?;
-    refused("another network's command", open(NetworkId([7; 32]), &secret, 4, soon, "other").bytes())?;
+    refused(
+        "an expired command",
+        open(network, &secret, 2, now_ms() - 1_000, "late").bytes(),
+    )?;
+    refused(
+        "a command for too long",
+        open(network, &secret, 3, soon + 48 * 3_600_000, "long").bytes(),
+    )?;
+    refused(
+        "another network's command",
+        open(NetworkId([7; 32]), &secret, 4, soon, "other").bytes(),
+    )?;
 
     // Posted twice, a command counts once and answers the same.
     let (status, first) = post(cluster, good.bytes())?;
     ensure!((200..300).contains(&status), "a good command: {status} {first}");
     let (status, again) = post(cluster, good.bytes())?;
-    ensure!((200..300).contains(&status) && first["op"] == again["op"], "the same again: {status} {again}");
+    ensure!(
+        (200..300).contains(&status) && first["op"] == again["op"],
+        "the same again: {status} {again}"
+    );
     // Another command with the same nonce does not.
-    refused("a replayed nonce", open(network, &secret, 1, soon, "second").bytes())?;
+    refused(
+        "a replayed nonce",
+        open(network, &secret, 1, soon, "second").bytes(),
+    )?;
     let accounts = cluster.form_json(0, &["account", "list"])?;
-    let names: Vec<&str> = items(&accounts).iter().filter_map(|account| account["name"].as_str()).collect();
-    ensure!(names.len() == 2 && names.contains(&"hostile"), "only the good command counts: {names:?}");
+    let names: Vec<&str> = items(&accounts)
+        .iter()
+        .filter_map(|account| account["name"].as_str())
+        .collect();
+    ensure!(
+        names.len() == 2 && names.contains(&"hostile"),
+        "only the good command counts: {names:?}"
+    );
     Ok(())
 }
 
 fn fails(cluster: &Cluster, arguments: &[&str], code: i32, says: &[&str]) -> Result<()> {
-    let output = cluster.form_command(Some(0), arguments).output().context("starting form")?;
-    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    ensure!(output.status.code() == Some(code), "`form {}` ended with {}: {text}", arguments.join(" "), output.status);
+    let output = cluster
+        .form_command(Some(0), arguments)
+        .output()
+        .context("starting form")?;
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    ensure!(
+        output.status.code() == Some(code),
+        "`form {}` ended with {}: {text}",
+        arguments.join(" "),
+        output.status
+    );
     for word in says {
-        ensure!(text.contains(word), "`form {}` should say `{word}`: {text}", arguments.join(" "));
+        ensure!(
+            text.contains(word),
+            "`form {}` should say `{word}`: {text}",
+            arguments.join(" ")
+        );
     }
     Ok(())
 }
@@ -135,19 +197,35 @@ fn formfiles(cluster: &Cluster) -> Result<()> {
     let folder = tempfile::tempdir().context("a folder")?;
     write(folder.path(), "Formfile", TEN_MISTAKES)?;
     let path = folder.path().join("Formfile").to_string_lossy().into_owned();
-    let lines = [":2:", ":3:", ":4:", ":5:", ":6:", ":7:", ":8:", ":9:", ":10:", ":11:"];
+    let lines = [
+        ":2:", ":3:", ":4:", ":5:", ":6:", ":7:", ":8:", ":9:", ":10:", ":11:",
+    ];
     fails(cluster, &["pack", "validate", &path], 1, &lines)?;
 
-    write(folder.path(), "Formfile", "NAME escape\nCOPY ../../etc/passwd /stolen\nENTRYPOINT [\"/bin/true\"]\n")?;
-    let output = cluster.form_command(Some(0), &["pack", "build", &folder.path().to_string_lossy()]).output()?;
+    write(
+        folder.path(),
+        "Formfile",
+        "NAME escape\nCOPY ../../etc/passwd /stolen\nENTRYPOINT [\"/bin/true\"]\n",
+    )?;
+    let output = cluster
+        .form_command(Some(0), &["pack", "build", &folder.path().to_string_lossy()])
+        .output()?;
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    ensure!(!output.status.success() && text.contains(".."), "COPY of ../../etc/passwd: {text}");
+    ensure!(
+        !output.status.success() && text.contains(".."),
+        "COPY of ../../etc/passwd: {text}"
+    );
     Ok(())
 }
 
 fn names(cluster: &Cluster) -> Result<()> {
     cluster.form(0, &["key", "new", "other"])?;
-    fails(cluster, &["account", "open", "owner", "--key", "other"], 4, &["taken"])
+    fails(
+        cluster,
+        &["account", "open", "owner", "--key", "other"],
+        4,
+        &["taken"],
+    )
 }
 
 fn instances(cluster: &Cluster) -> Result<()> {
@@ -156,19 +234,28 @@ fn instances(cluster: &Cluster) -> Result<()> {
     write(folder.path(), "quit.sh", "#!/bin/sh\necho going down\nexit 3\n")?;
 
     // Larger than anything here.
-    let huge = "NAME huge\nVCPU 64\nMEM 250000\nCOPY quit.sh /quit.sh\nENTRYPOINT [\"/bin/sh\", \"/quit.sh\"]\n";
+    let huge =
+        "NAME huge\nVCPU 64\nMEM 250000\nCOPY quit.sh /quit.sh\nENTRYPOINT [\"/bin/sh\", \"/quit.sh\"]\n";
     write(folder.path(), "Formfile", huge)?;
     fails(cluster, &["ship", &context, "--timeout", "10m"], 7, &["node1"])?;
 
     // Starts and ends at once.
-    let quits = "NAME quits\nVCPU 1\nMEM 512\nCOPY quit.sh /quit.sh\nENTRYPOINT [\"/bin/sh\", \"/quit.sh\"]\n";
+    let quits =
+        "NAME quits\nVCPU 1\nMEM 512\nCOPY quit.sh /quit.sh\nENTRYPOINT [\"/bin/sh\", \"/quit.sh\"]\n";
     write(folder.path(), "Formfile", quits)?;
     fails(cluster, &["ship", &context, "--timeout", "10m"], 1, &["3"])?;
-    let shown = wait_for("the failed instance to show itself", Duration::from_secs(30), || {
-        let list = cluster.form_json(0, &["instance", "list"])?;
-        let failed = items(&list).iter().find(|instance| instance["state"] == "failed").cloned();
-        Ok(failed)
-    })?;
+    let shown = wait_for(
+        "the failed instance to show itself",
+        Duration::from_secs(30),
+        || {
+            let list = cluster.form_json(0, &["instance", "list"])?;
+            let failed = items(&list)
+                .iter()
+                .find(|instance| instance["state"] == "failed")
+                .cloned();
+            Ok(failed)
+        },
+    )?;
     ensure!(shown["exit_code"] == 3, "its exit status is shown: {shown}");
     let log = cluster.form(0, &["instance", "logs", shown["id"].as_str().context("an id")?])?;
     ensure!(log.contains("going down"), "its log is there: {log}");

@@ -34,13 +34,19 @@ fn a_node_that_was_away_catches_up_and_all_hold_one_state() -> Result<()> {
     for number in 0..20 {
         let key = format!("key-{number}");
         cluster.form(0, &["key", "new", &key])?;
-        cluster.form(number % 2, &["account", "open", &format!("away-{number}"), "--key", &key])?;
+        cluster.form(
+            number % 2,
+            &["account", "open", &format!("away-{number}"), "--key", &key],
+        )?;
     }
     cluster.start_node(2)?;
     let state = cluster.wait_for_one_state(SOON)?;
     ensure!(state.len() == 64, "a state hash: {state}");
     let accounts = cluster.form_json(2, &["account", "list"])?;
-    ensure!(items(&accounts).len() == 21, "the node that was away knows all accounts: {accounts}");
+    ensure!(
+        items(&accounts).len() == 21,
+        "the node that was away knows all accounts: {accounts}"
+    );
 
     // A cable that is pulled and put back changes nothing in the end.
     cluster.segment().set_link(1, false)?;
@@ -66,42 +72,63 @@ fn an_acknowledged_op_survives_the_kill_of_its_node() -> Result<()> {
     let mut cut_off = 0;
     let mut seed = u64::from(std::process::id());
     for round in 0..KILLS {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        seed = seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         let life = Duration::from_millis(40 + (seed >> 33) % 400);
         let address = SocketAddr::from((cluster.address(0), 3004));
-        let writers: Vec<_> =
-            (0..WRITERS).map(|writer| std::thread::spawn(move || write(address, network, round, writer))).collect();
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|writer| std::thread::spawn(move || write(address, network, round, writer)))
+            .collect();
         // The node dies at a random moment of its writes: before, in the middle, after.
         std::thread::sleep(life);
         cluster.kill_daemon(0)?;
         let mut names = Vec::new();
         for writer in writers {
-            let (answered, last) = writer.join().map_err(|_| anyhow::anyhow!("a writer panicked"))??;
+            let (answered, last) = writer
+                .join()
+                .map_err(|_| anyhow::anyhow!("a writer panicked"))??;
             names.extend(answered);
             cut_off += usize::from(last);
         }
         cluster.start_node(0)?;
         let held = all_accounts(&cluster)?;
         for name in &names {
-            ensure!(held.contains(name), "{name} was acknowledged and is lost after {life:?} in round {round}");
+            ensure!(
+                held.contains(name),
+                "{name} was acknowledged and is lost after {life:?} in round {round}"
+            );
         }
         acknowledged += names.len();
         let verified = cluster.form_json(0, &["ops", "verify"])?;
         ensure!(verified["faults"] == 0, "nothing half done is there: {verified}");
     }
-    eprintln!("{KILLS} kills: {acknowledged} acknowledged commands, none lost; {cut_off} cut off in the middle");
-    ensure!(acknowledged > 0 && cut_off > 0, "the kills met no writes: the test shows nothing");
+    eprintln!(
+        "{KILLS} kills: {acknowledged} acknowledged commands, none lost; {cut_off} cut off in the middle"
+    );
+    ensure!(
+        acknowledged > 0 && cut_off > 0,
+        "the kills met no writes: the test shows nothing"
+    );
     Ok(())
 }
 
 fn all_accounts(cluster: &Cluster) -> Result<BTreeSet<String>> {
     let accounts = cluster.form_json(0, &["account", "list"])?;
-    Ok(items(&accounts).iter().filter_map(|account| account["name"].as_str().map(str::to_owned)).collect())
+    Ok(items(&accounts)
+        .iter()
+        .filter_map(|account| account["name"].as_str().map(str::to_owned))
+        .collect())
 }
 
 /// Opens one account after the other until the node is gone: the names that were acknowledged, and whether
 /// one was under way at the end.
-fn write(address: SocketAddr, network: NetworkId, round: usize, writer: usize) -> Result<(Vec<String>, bool)> {
+fn write(
+    address: SocketAddr,
+    network: NetworkId,
+    round: usize,
+    writer: usize,
+) -> Result<(Vec<String>, bool)> {
     let mut answered = Vec::new();
     for number in 0.. {
         let name = format!("r{round}-w{writer}-{number}");
@@ -110,7 +137,13 @@ fn write(address: SocketAddr, network: NetworkId, round: usize, writer: usize) -
         let secret = SecretKey::from_seed(seed);
         let not_after_ms = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() as u64 + 60_000;
         let body = Body::OpenAccount(OpenAccount { name: name.clone() });
-        let command = Command { key: secret.public(), nonce: [0; 16], not_after_ms, after: Vec::new(), body };
+        let command = Command {
+            key: secret.public(),
+            nonce: [0; 16],
+            not_after_ms,
+            after: Vec::new(),
+            body,
+        };
         let bytes = command.sign(network, &secret).bytes().to_vec();
         let Ok(mut stream) = TcpStream::connect_timeout(&address, Duration::from_secs(2)) else {
             return Ok((answered, false));
@@ -122,7 +155,9 @@ fn write(address: SocketAddr, network: NetworkId, round: usize, writer: usize) -
             bytes.len()
         );
         let mut answer = String::new();
-        let sent = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&bytes));
+        let sent = stream
+            .write_all(head.as_bytes())
+            .and_then(|()| stream.write_all(&bytes));
         let read = sent.and_then(|()| stream.read_to_string(&mut answer));
         if read.is_err() || !answer.starts_with("HTTP/1.1 2") {
             return Ok((answered, true));

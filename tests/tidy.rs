@@ -27,21 +27,53 @@ const MAY_IMPORT: [(&str, &[&str]); 16] = [
     (
         "cli",
         &[
-            "ledger", "projections", "reactors", "vmm", "net", "net-gossip", "net-mesh", "net-dns", "net-proxy", "pack",
+            "ledger",
+            "projections",
+            "reactors",
+            "vmm",
+            "net",
+            "net-gossip",
+            "net-mesh",
+            "net-dns",
+            "net-proxy",
+            "pack",
             "api",
         ],
     ),
-    ("sim", &["ledger", "projections", "reactors", "vmm", "net", "pack"]),
+    (
+        "sim",
+        &["ledger", "projections", "reactors", "vmm", "net", "pack"],
+    ),
     ("tests", &[]),
 ];
 
 const OURS: [&str; 16] = [
-    "ledger", "projections", "reactors", "vmm", "form-machine", "form-init", "net", "net-gossip", "net-mesh", "net-dns",
-    "net-proxy", "pack", "api", "cli", "sim", "tests",
+    "ledger",
+    "projections",
+    "reactors",
+    "vmm",
+    "form-machine",
+    "form-init",
+    "net",
+    "net-gossip",
+    "net-mesh",
+    "net-dns",
+    "net-proxy",
+    "pack",
+    "api",
+    "cli",
+    "sim",
+    "tests",
 ];
 
 /// Crates in which effects live only in a folder named `io/`.
-const PURE_OUTSIDE_IO: [&str; 5] = ["ledger/src", "projections/src", "reactors/src", "net/src", "pack/src"];
+const PURE_OUTSIDE_IO: [&str; 5] = [
+    "ledger/src",
+    "projections/src",
+    "reactors/src",
+    "net/src",
+    "pack/src",
+];
 
 /// What an effect looks like.
 const EFFECTS: [&str; 12] = [
@@ -63,7 +95,9 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut open = vec![folder.to_owned()];
     while let Some(folder) = open.pop() {
-        let Ok(entries) = fs::read_dir(&folder) else { continue };
+        let Ok(entries) = fs::read_dir(&folder) else {
+            continue;
+        };
         for entry in entries.flatten() {
             let path = entry.path();
             let name = entry.file_name();
@@ -110,10 +144,20 @@ fn no_import_runs_back_up_the_order_of_crates() {
 #[test]
 fn every_member_of_the_workspace_stands_in_the_order() {
     let manifest = read(&project().join("Cargo.toml"));
-    let members = manifest.split_once("members = [").and_then(|(_, rest)| rest.split_once(']')).map(|(list, _)| list);
-    for member in members.expect("a list of members").split(',').map(|member| member.trim().trim_matches('"')) {
+    let members = manifest
+        .split_once("members = [")
+        .and_then(|(_, rest)| rest.split_once(']'))
+        .map(|(list, _)| list);
+    for member in members
+        .expect("a list of members")
+        .split(',')
+        .map(|member| member.trim().trim_matches('"'))
+    {
         let known = member.is_empty() || MAY_IMPORT.iter().any(|(name, _)| *name == member);
-        assert!(known, "{member} is new: give it a place in the order of crates here and in ARCHITECTURE.md");
+        assert!(
+            known,
+            "{member} is new: give it a place in the order of crates here and in ARCHITECTURE.md"
+        );
     }
 }
 
@@ -131,7 +175,11 @@ fn effects_live_in_io() {
             for (number, line) in code.lines().enumerate() {
                 let line = line.split("//").next().unwrap_or_default();
                 if let Some(effect) = EFFECTS.iter().find(|effect| line.contains(**effect)) {
-                    faults.push(format!("{}:{}: `{effect}` outside `io/`", path.display(), number + 1));
+                    faults.push(format!(
+                        "{}:{}: `{effect}` outside `io/`",
+                        path.display(),
+                        number + 1
+                    ));
                 }
             }
         }
@@ -145,7 +193,12 @@ fn no_room_is_too_large() {
         .into_iter()
         .filter_map(|path| {
             let lines = read(&path).lines().count();
-            (lines > LINES_MAX).then(|| format!("{} has {lines} lines: which second subject is in it?", path.display()))
+            (lines > LINES_MAX).then(|| {
+                format!(
+                    "{} has {lines} lines: which second subject is in it?",
+                    path.display()
+                )
+            })
         })
         .collect();
     assert!(large.is_empty(), "{}", large.join("\n"));
@@ -155,7 +208,10 @@ fn no_room_is_too_large() {
 fn every_file_says_what_it_is() {
     let silent: Vec<String> = sources(project())
         .into_iter()
-        .filter(|path| !read(path).trim_start().starts_with("//!") && !path.components().any(|part| part.as_os_str() == "fuzz_targets"))
+        .filter(|path| {
+            !read(path).trim_start().starts_with("//!")
+                && !path.components().any(|part| part.as_os_str() == "fuzz_targets")
+        })
         .map(|path| format!("{} does not begin with what it is (`//!`)", path.display()))
         .collect();
     assert!(silent.is_empty(), "{}", silent.join("\n"));
@@ -168,7 +224,13 @@ fn names_tell_what_is_in_it() {
         .filter(|path| {
             ["utils", "util", "common", "helpers", "helper", "types", "misc"]
                 .iter()
-                .any(|word| path.components().any(|part| Path::new(part.as_os_str()).file_stem().is_some_and(|stem| stem == *word)))
+                .any(|word| {
+                    path.components().any(|part| {
+                        Path::new(part.as_os_str())
+                            .file_stem()
+                            .is_some_and(|stem| stem == *word)
+                    })
+                })
         })
         .map(|path| path.display().to_string())
         .collect();
@@ -188,9 +250,20 @@ fn secrets_are_read_in_two_places() {
         })
         .filter(|path| {
             let proof = ["tests", "tests.rs", "examples", "benches"];
-            !path.components().any(|part| proof.iter().any(|name| part.as_os_str() == *name))
+            !path
+                .components()
+                .any(|part| proof.iter().any(|name| part.as_os_str() == *name))
         })
-        .map(|path| path.strip_prefix(project()).unwrap_or(&path).display().to_string())
+        .map(|path| {
+            path.strip_prefix(project())
+                .unwrap_or(&path)
+                .display()
+                .to_string()
+        })
         .collect();
-    assert_eq!(readers, ["cli/src/keys.rs", "cli/src/node/folder.rs"], "a private key is made from its bytes elsewhere");
+    assert_eq!(
+        readers,
+        ["cli/src/keys.rs", "cli/src/node/folder.rs"],
+        "a private key is made from its bytes elsewhere"
+    );
 }

@@ -35,7 +35,10 @@ impl Cluster {
         let mut cluster = Self {
             daemons: (0..nodes).map(|_| None).collect(),
             segment: Segment::new(nodes)?,
-            folder: tempfile::Builder::new().prefix("formation-").tempdir().context("making a folder")?,
+            folder: tempfile::Builder::new()
+                .prefix("formation-")
+                .tempdir()
+                .context("making a folder")?,
             programs: programs()?,
         };
         cluster.form_offline(&["key", "new"])?;
@@ -52,14 +55,43 @@ impl Cluster {
         let folder = self.node_folder(index);
         let (folder, address) = (folder.to_string_lossy().into_owned(), self.address(index));
         let name = format!("node{}", index + 1);
-        let (udp, tcp) = (format!("/ip4/{address}/udp/53333/quic-v1"), format!("/ip4/{address}/tcp/53333"));
-        let (api, dns, proxy) =
-            (format!("{address}:{API_PORT}"), format!("{address}:53"), format!("{address}:80"));
+        let (udp, tcp) = (
+            format!("/ip4/{address}/udp/53333/quic-v1"),
+            format!("/ip4/{address}/tcp/53333"),
+        );
+        let (api, dns, proxy) = (
+            format!("{address}:{API_PORT}"),
+            format!("{address}:53"),
+            format!("{address}:80"),
+        );
         let address = address.to_string();
         let settings = [
-            "node", "init", "--dir", &folder, "--name", &name, "--listen", &udp, "--listen", &tcp, "--api", &api,
-            "--dns", &dns, "--proxy", &proxy, "--public-ipv4", &address, "--interface", "eth0", "--vcpus", "4",
-            "--memory", "4096", "--disk", "64",
+            "node",
+            "init",
+            "--dir",
+            &folder,
+            "--name",
+            &name,
+            "--listen",
+            &udp,
+            "--listen",
+            &tcp,
+            "--api",
+            &api,
+            "--dns",
+            &dns,
+            "--proxy",
+            &proxy,
+            "--public-ipv4",
+            &address,
+            "--interface",
+            "eth0",
+            "--vcpus",
+            "4",
+            "--memory",
+            "4096",
+            "--disk",
+            "64",
         ];
         let last: Vec<String> = if index == 0 {
             vec!["--network".into(), "demo".into()]
@@ -69,12 +101,22 @@ impl Cluster {
             let peer = format!("/ip4/{}/udp/53333/quic-v1", self.address(0));
             let peer_tcp = format!("/ip4/{}/tcp/53333", self.address(0));
             let invitation = self.form_offline(&[
-                "node", "invite", key.trim(), "--peer", &peer, "--peer", &peer_tcp, "--dir",
+                "node",
+                "invite",
+                key.trim(),
+                "--peer",
+                &peer,
+                "--peer",
+                &peer_tcp,
+                "--dir",
                 &first.to_string_lossy(),
             ])?;
             vec!["--invitation".into(), invitation.trim().to_owned()]
         };
-        let arguments: Vec<&str> = settings.into_iter().chain(last.iter().map(String::as_str)).collect();
+        let arguments: Vec<&str> = settings
+            .into_iter()
+            .chain(last.iter().map(String::as_str))
+            .collect();
         self.form_offline(&arguments).map(drop)
     }
 
@@ -102,7 +144,11 @@ impl Cluster {
         wait_for(&format!("node {} to answer", index + 1), START_LIMIT, || {
             let child = self.daemons[index].as_mut().expect("started above");
             if let Some(status) = child.try_wait().context("looking after a node")? {
-                anyhow::bail!("node {} ended with {status}:\n{}", index + 1, tail(&self.log(index)));
+                anyhow::bail!(
+                    "node {} ended with {status}:\n{}",
+                    index + 1,
+                    tail(&self.log(index))
+                );
             }
             self.form_json(index, &["status"]).map(Some)
         })
@@ -112,7 +158,9 @@ impl Cluster {
 
     /// Kills a node's daemon as `kill -9` does. Its machines go on.
     pub fn kill_daemon(&mut self, index: usize) -> Result<()> {
-        let mut child = self.daemons[index].take().with_context(|| format!("node {} does not run", index + 1))?;
+        let mut child = self.daemons[index]
+            .take()
+            .with_context(|| format!("node {} does not run", index + 1))?;
         // `ip netns exec` replaces itself by the daemon, so this is the daemon.
         child.kill().context("killing a node")?;
         child.wait().context("reaping a node")?;
@@ -121,7 +169,9 @@ impl Cluster {
 
     /// Asks a node's daemon to end, and waits for it. Its machines go on.
     pub fn stop_daemon(&mut self, index: usize) -> Result<()> {
-        let mut child = self.daemons[index].take().with_context(|| format!("node {} does not run", index + 1))?;
+        let mut child = self.daemons[index]
+            .take()
+            .with_context(|| format!("node {} does not run", index + 1))?;
         let pid = rustix::process::Pid::from_child(&child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).context("asking a node to end")?;
         let ended = wait_for("a node to end", Duration::from_secs(20), || {
@@ -154,11 +204,18 @@ impl Cluster {
     /// Waits until every running node sees `count` nodes.
     pub fn wait_for_members(&self, count: usize) -> Result<()> {
         for index in self.running() {
-            wait_for(&format!("node {} to see {count} nodes", index + 1), START_LIMIT, || {
-                let nodes = self.form_json(index, &["node", "list"])?;
-                let announced = items(&nodes).iter().filter(|node| node["name"].is_string()).count();
-                Ok((announced >= count).then_some(()))
-            })
+            wait_for(
+                &format!("node {} to see {count} nodes", index + 1),
+                START_LIMIT,
+                || {
+                    let nodes = self.form_json(index, &["node", "list"])?;
+                    let announced = items(&nodes)
+                        .iter()
+                        .filter(|node| node["name"].is_string())
+                        .count();
+                    Ok((announced >= count).then_some(()))
+                },
+            )
             .with_context(|| format!("log of node {}:\n{}", index + 1, tail(&self.log(index))))?;
         }
         Ok(())
@@ -170,7 +227,12 @@ impl Cluster {
             let mut hashes = Vec::new();
             for index in self.running() {
                 let status = self.form_json(index, &["status"])?;
-                hashes.push(status["state_hash"].as_str().context("a status without a state hash")?.to_owned());
+                hashes.push(
+                    status["state_hash"]
+                        .as_str()
+                        .context("a status without a state hash")?
+                        .to_owned(),
+                );
             }
             hashes.dedup();
             Ok(if hashes.len() == 1 { hashes.pop() } else { None })
@@ -179,12 +241,17 @@ impl Cluster {
 
     /// Numbers of the nodes whose daemon runs.
     pub fn running(&self) -> Vec<usize> {
-        (0..self.daemons.len()).filter(|index| self.daemons[*index].is_some()).collect()
+        (0..self.daemons.len())
+            .filter(|index| self.daemons[*index].is_some())
+            .collect()
     }
 
     /// Runs `form` against a node and returns what it printed.
     pub fn form(&self, node: usize, arguments: &[&str]) -> Result<String> {
-        let output = self.form_command(Some(node), arguments).output().context("starting form")?;
+        let output = self
+            .form_command(Some(node), arguments)
+            .output()
+            .context("starting form")?;
         text_of(&output, &format!("form {}", arguments.join(" ")))
     }
 
@@ -193,18 +260,24 @@ impl Cluster {
         let mut all = arguments.to_vec();
         all.extend(["--output", "json"]);
         let text = self.form(node, &all)?;
-        serde_json::from_str(&text).with_context(|| format!("`form {}` printed no JSON: {text}", all.join(" ")))
+        serde_json::from_str(&text)
+            .with_context(|| format!("`form {}` printed no JSON: {text}", all.join(" ")))
     }
 
     fn form_offline(&self, arguments: &[&str]) -> Result<String> {
-        let output = self.form_command(None, arguments).output().context("starting form")?;
+        let output = self
+            .form_command(None, arguments)
+            .output()
+            .context("starting form")?;
         text_of(&output, &format!("form {}", arguments.join(" ")))
     }
 
     /// A `form` command with this network's keys, against a node's API if one is given.
     pub fn form_command(&self, node: Option<usize>, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.programs.join("form"));
-        command.env("XDG_CONFIG_HOME", self.folder.path().join("config")).env("NO_COLOR", "1");
+        command
+            .env("XDG_CONFIG_HOME", self.folder.path().join("config"))
+            .env("NO_COLOR", "1");
         if let Some(node) = node {
             command.env("FORM_API", self.api(node));
         }
@@ -249,22 +322,32 @@ impl Cluster {
 
     /// The number of the node that an instance is placed on, from what `form instance show` says.
     pub fn holder(&self, instance: &Value) -> Result<usize> {
-        let name = instance["node_name"].as_str().context("the instance names no node")?;
+        let name = instance["node_name"]
+            .as_str()
+            .context("the instance names no node")?;
         let number: Option<usize> = name.strip_prefix("node").and_then(|number| number.parse().ok());
-        number.and_then(|number| number.checked_sub(1)).with_context(|| format!("`{name}` is no node of this network"))
+        number
+            .and_then(|number| number.checked_sub(1))
+            .with_context(|| format!("`{name}` is no node of this network"))
     }
 
     /// IPv4 addresses of a name, as a node's DNS gives them.
     pub fn resolve(&self, node: usize, name: &str) -> Result<Vec<Ipv4Addr>> {
         let server = format!("@{}", self.address(node));
         let answer = run("dig", &["+short", "+time=2", "+tries=1", &server, name, "A"])?;
-        Ok(answer.lines().filter_map(|line| line.trim().parse().ok()).collect())
+        Ok(answer
+            .lines()
+            .filter_map(|line| line.trim().parse().ok())
+            .collect())
     }
 
     /// `GET` by host name through the front door at an address.
     pub fn fetch(&self, name: &str, door: Ipv4Addr, path: &str) -> Result<String> {
         let (resolve, url) = (format!("{name}:80:{door}"), format!("http://{name}{path}"));
-        run("curl", &["-sS", "--fail-with-body", "-m", "10", "--resolve", &resolve, &url])
+        run(
+            "curl",
+            &["-sS", "--fail-with-body", "-m", "10", "--resolve", &resolve, &url],
+        )
     }
 }
 
@@ -293,5 +376,8 @@ pub fn tail(path: &Path) -> String {
 
 /// The list in a JSON answer: the answer itself, or its `items`.
 pub fn items(answer: &Value) -> &[Value] {
-    answer.as_array().or_else(|| answer["items"].as_array()).map_or(&[], Vec::as_slice)
+    answer
+        .as_array()
+        .or_else(|| answer["items"].as_array())
+        .map_or(&[], Vec::as_slice)
 }

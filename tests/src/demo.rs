@@ -41,20 +41,34 @@ pub fn show(cluster: &Cluster, say: &mut dyn FnMut(&str)) -> Result<Shown> {
         say(&format!("  {seconds:7.1} s  {step}"));
     }
 
-    let instance = shipped["instance"]["id"].as_str().context("`form ship` named no instance")?;
+    let instance = shipped["instance"]["id"]
+        .as_str()
+        .context("`form ship` named no instance")?;
     let shown = cluster.form_json(0, &["instance", "show", instance])?;
     let holder = cluster.holder(&shown)?;
-    let others: Vec<usize> = cluster.running().into_iter().filter(|index| *index != holder).collect();
-    ensure!(others.len() >= 2, "the demo needs two nodes besides the one that runs the machine");
+    let others: Vec<usize> = cluster
+        .running()
+        .into_iter()
+        .filter(|index| *index != holder)
+        .collect();
+    ensure!(
+        others.len() >= 2,
+        "the demo needs two nodes besides the one that runs the machine"
+    );
     let (dns, proxy) = (others[0], others[1]);
     let name = "hello-agent.fog".to_owned();
 
-    let door = wait_for("the name to resolve to the other node's front door", Duration::from_secs(30), || {
-        let doors = cluster.resolve(dns, &name)?;
-        Ok(doors.into_iter().find(|door| *door == cluster.address(proxy)))
+    let door = wait_for(
+        "the name to resolve to the other node's front door",
+        Duration::from_secs(30),
+        || {
+            let doors = cluster.resolve(dns, &name)?;
+            Ok(doors.into_iter().find(|door| *door == cluster.address(proxy)))
+        },
+    )?;
+    let answer = wait_for("the agent's answer", Duration::from_secs(30), || {
+        cluster.fetch(&name, door, "/").map(Some)
     })?;
-    let answer =
-        wait_for("the agent's answer", Duration::from_secs(30), || cluster.fetch(&name, door, "/").map(Some))?;
     let seconds = start.elapsed().as_secs_f64();
     timeline.push(("first answer".to_owned(), seconds));
     say(&format!("  {seconds:7.1} s  first answer"));
@@ -67,7 +81,14 @@ pub fn show(cluster: &Cluster, say: &mut dyn FnMut(&str)) -> Result<Shown> {
     for line in answer.lines() {
         say(&format!("  | {line}"));
     }
-    Ok(Shown { name, answer, timeline, holder, dns, door })
+    Ok(Shown {
+        name,
+        answer,
+        timeline,
+        holder,
+        dns,
+        door,
+    })
 }
 
 /// The steps that `form ship` timed, in seconds and in order.

@@ -38,7 +38,11 @@ fn main() -> ExitCode {
 /// middle of a build still leads to the clean-up.
 fn interrupted() -> Result<Arc<AtomicBool>> {
     let flag = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
+    for signal in [
+        signal_hook::consts::SIGINT,
+        signal_hook::consts::SIGTERM,
+        signal_hook::consts::SIGHUP,
+    ] {
         signal_hook::flag::register(signal, Arc::clone(&flag)).context("listening for Ctrl-C")?;
     }
     Ok(flag)
@@ -76,8 +80,11 @@ fn run(check: bool) -> Result<()> {
         }
         println!("cleaning up");
     }
-    let steps: Vec<String> =
-        shown.timeline.iter().map(|(step, seconds)| format!("{step} {seconds:.1}s")).collect();
+    let steps: Vec<String> = shown
+        .timeline
+        .iter()
+        .map(|(step, seconds)| format!("{step} {seconds:.1}s"))
+        .collect();
     let total = begin.elapsed().as_secs_f64();
     drop(cluster);
     println!("demo: nodes {ready:.1}s, {}, all {total:.1}s", steps.join(", "));
@@ -92,7 +99,13 @@ fn look_around(cluster: &Cluster, shown: &demo::Shown) {
         cluster.programs().join("form").display()
     );
     println!("\nthe network runs; look around from another terminal:");
-    for command in ["instance list", "instance logs hello-agent", "ops log", "node list", "status"] {
+    for command in [
+        "instance list",
+        "instance logs hello-agent",
+        "ops log",
+        "node list",
+        "status",
+    ] {
         println!("  {form} {command}");
     }
     println!("  dig @{} {}", cluster.address(shown.dns), shown.name);

@@ -30,8 +30,14 @@ impl Segment {
     pub fn new(hosts: usize) -> Result<Self> {
         let tag = claim_tag()?;
         let forwarding = fs::read_to_string("/proc/sys/net/ipv4/ip_forward").context("reading ip_forward")?;
-        let segment = Self { tag, hosts, forwarding: forwarding.trim().to_owned() };
-        segment.build().context("making the namespaces of a test network")?;
+        let segment = Self {
+            tag,
+            hosts,
+            forwarding: forwarding.trim().to_owned(),
+        };
+        segment
+            .build()
+            .context("making the namespaces of a test network")?;
         Ok(segment)
     }
 
@@ -42,7 +48,9 @@ impl Segment {
         ip(&format!("-n {switch} link set lo up"))?;
         ip(&format!("-n {switch} link add br0 type bridge"))?;
         ip(&format!("-n {switch} link set br0 up"))?;
-        ip(&format!("link add {uplink} type veth peer name uplink netns {switch}"))?;
+        ip(&format!(
+            "link add {uplink} type veth peer name uplink netns {switch}"
+        ))?;
         ip(&format!("-n {switch} link set dev uplink master br0 up"))?;
         ip(&format!("addr add {}/24 dev {uplink}", self.host_address()))?;
         ip(&format!("link set {uplink} up"))?;
@@ -50,11 +58,16 @@ impl Segment {
             let host = self.namespace(index);
             ip(&format!("netns add {host}"))?;
             ip(&format!("-n {host} link set lo up"))?;
-            ip(&format!("link add eth0 netns {host} type veth peer name p{index} netns {switch}"))?;
+            ip(&format!(
+                "link add eth0 netns {host} type veth peer name p{index} netns {switch}"
+            ))?;
             ip(&format!("-n {switch} link set p{index} master br0 up"))?;
             ip(&format!("-n {host} addr add {}/24 dev eth0", self.address(index)))?;
             ip(&format!("-n {host} link set eth0 up"))?;
-            ip(&format!("-n {host} route add default via {}", self.host_address()))?;
+            ip(&format!(
+                "-n {host} route add default via {}",
+                self.host_address()
+            ))?;
         }
         fs::write("/proc/sys/net/ipv4/ip_forward", "1").context("letting the namespaces out")?;
         let rules = format!(
@@ -72,7 +85,10 @@ impl Segment {
     /// Namespaces cannot reach a name server on the host's loopback: they get the one behind it.
     fn write_resolvers(&self) -> Result<()> {
         let host = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-        if !host.lines().any(|line| line.trim().starts_with("nameserver 127.")) {
+        if !host
+            .lines()
+            .any(|line| line.trim().starts_with("nameserver 127."))
+        {
             return Ok(());
         }
         let behind = fs::read_to_string("/run/systemd/resolve/resolv.conf")
@@ -121,7 +137,11 @@ impl Segment {
     /// Takes a namespace's cable out of the bridge, or puts it back.
     pub fn set_link(&self, index: usize, up: bool) -> Result<()> {
         let state = if up { "up" } else { "down" };
-        run("ip", &["-n", &self.switch(), "link", "set", &format!("p{index}"), state]).map(drop)
+        run(
+            "ip",
+            &["-n", &self.switch(), "link", "set", &format!("p{index}"), state],
+        )
+        .map(drop)
     }
 
     /// Ends every process that is in one of the namespaces: machines outlive their daemon by design.
@@ -130,16 +150,23 @@ impl Segment {
         if !Path::new("/run/netns").join(&host).exists() {
             return Ok(());
         }
-        wait_for("the processes of a namespace to end", Duration::from_secs(20), || {
-            let pids = run("ip", &["netns", "pids", &host])?;
-            let pids: Vec<i32> = pids.split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
-            for pid in &pids {
-                if let Some(pid) = rustix::process::Pid::from_raw(*pid) {
-                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        wait_for(
+            "the processes of a namespace to end",
+            Duration::from_secs(20),
+            || {
+                let pids = run("ip", &["netns", "pids", &host])?;
+                let pids: Vec<i32> = pids
+                    .split_whitespace()
+                    .filter_map(|pid| pid.parse().ok())
+                    .collect();
+                for pid in &pids {
+                    if let Some(pid) = rustix::process::Pid::from_raw(*pid) {
+                        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+                    }
                 }
-            }
-            Ok(pids.is_empty().then_some(()))
-        })
+                Ok(pids.is_empty().then_some(()))
+            },
+        )
     }
 }
 
@@ -156,7 +183,10 @@ impl Drop for Segment {
         faults.extend(run("ip", &["netns", "del", &self.switch()]).err());
         let _ = run("nft", &["delete", "table", "ip", &self.table()]);
         let others = run("ip", &["netns", "list"]).unwrap_or_default();
-        if !others.lines().any(|line| line.starts_with("form") && line.contains("sw")) {
+        if !others
+            .lines()
+            .any(|line| line.starts_with("form") && line.contains("sw"))
+        {
             let _ = fs::write("/proc/sys/net/ipv4/ip_forward", &self.forwarding);
         }
         for fault in faults {

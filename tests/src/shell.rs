@@ -19,7 +19,10 @@ pub fn run(program: &str, arguments: &[&str]) -> Result<String> {
 /// The standard output of a program that ended well, or an error with all that it printed.
 pub fn text_of(output: &Output, what: &str) -> Result<String> {
     if !output.status.success() {
-        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let (out, err) = (
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr),
+        );
         bail!("`{what}` ended with {}:\n{err}{out}", output.status);
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
@@ -57,7 +60,9 @@ pub fn programs() -> Result<PathBuf> {
 
 /// The project's folder.
 pub fn project() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests lie in a folder of the project")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the tests lie in a folder of the project")
 }
 
 /// Whether this process may make namespaces, taps and file systems. A test that may not says so by name.
