@@ -23,6 +23,11 @@ impl Disk {
         &self.ops
     }
 
+    /// The number of the next journal record, as the store finds it when it is opened.
+    pub fn journal_next(&self) -> u64 {
+        self.journal.last().map_or(0, |record| record.offset + 1)
+    }
+
     /// Everything written to the journal.
     pub fn journal(&self) -> &[JournalRecord] {
         &self.journal

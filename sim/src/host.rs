@@ -1,11 +1,20 @@
-//! The twin of a host and its hands: actions take their time, fail now and then, and what is running
-//! survives the daemon's process but not the host's loss.
+//! The twin of a host and its hands: actions take their time and fail now and then; what the hands promise
+//! about generations, adoption and deletion is kept here as they keep it.
+//!
+//! ```text
+//! ends with           machines                              builds, fetches, deletions     tables of names, fronts
+//! the daemon          go on, and are found again            are lost                       are lost
+//! the host's power    have failed; their disks stay         are lost                       are lost
+//! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use ledger::id::{BuildId, Digest, InstanceId, hash};
-use reactors::action::Action;
+use ledger::id::{BuildId, Digest, InstanceId, NodeId, hash};
+use net::fronts::FrontTable;
+use net::guests::GuestTable;
+use net::names::NameTable;
+use reactors::action::{Action, ActionKey};
 use reactors::node::HostEvent;
 use reactors::observed::HeldImage;
 use vmm::machine::MachineState;
@@ -13,46 +22,117 @@ use vmm::spec::{Health, Restart, Workload};
 
 use crate::chance::Chance;
 
-/// A machine that runs here, for the checks.
+/// A machine of a host, from its first start until it is deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Running {
-    /// For which placement.
+pub struct Machine {
+    /// For which placement it was last started.
     pub generation: u64,
     /// Which start in it.
     pub start: u32,
-    /// Its guest booted.
-    pub booted: bool,
-    /// Counts the starts of this host.
-    pub run: u64,
+    /// How it is.
+    pub state: MachineState,
+    /// Which of the host's starts: what was meant for an earlier one does not reach it.
+    run: u64,
+}
+
+/// The tables that the hands were given last.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tables {
+    /// What the DNS answers from.
+    pub names: NameTable,
+    /// Where the front door leads.
+    pub fronts: FrontTable,
+    /// The links and routes of the kernel.
+    pub guests: GuestTable,
+    /// Whom the transport stays connected to.
+    pub peers: BTreeSet<NodeId>,
+}
+
+/// How often what goes wrong does, in a thousand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mishaps {
+    /// Actions that fail.
+    pub failures_permille: u32,
+    /// Starts of machines that end by themselves after a while, or are unwell for a while.
+    pub exits_permille: u32,
 }
 
 /// A host.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Host {
     chance: Chance,
-    failures_permille: u32,
-    machines: BTreeMap<InstanceId, Running>,
-    highest: BTreeMap<InstanceId, u64>,
+    mishaps: Mishaps,
+    machines: BTreeMap<InstanceId, Machine>,
+    /// The highest generation that the hand was told of each machine, also of deleted ones.
+    seen: BTreeMap<InstanceId, u64>,
     images: BTreeSet<Digest>,
     contexts: BTreeSet<Digest>,
+    tables: Tables,
     runs: u64,
-    /// Starts of a generation below one seen before: must stay 0.
-    pub backward_starts: u64,
+    backward: u64,
 }
 
-/// What an action leads to, after how long. The events are given to the core in order.
+/// What a blob is; on a real host its manifest says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blob {
+    /// An image.
+    Image,
+    /// The context of a build.
+    Context,
+}
+
+/// What comes of an action, after how long.
+#[derive(Clone, Debug)]
 pub struct Effect {
     /// When.
     pub after_ms: u64,
     /// What.
-    pub events: Vec<HostEvent>,
-    /// The run of a machine that it is about: it comes to nothing once that run has ended.
-    pub run: Option<(InstanceId, u64)>,
+    pub work: Work,
+    /// The action that ends with it, and how.
+    pub done: Option<(ActionKey, bool)>,
+}
+
+/// What changes on the host.
+#[derive(Clone, Debug)]
+pub enum Work {
+    /// Nothing.
+    Nothing,
+    /// A machine comes to a state by itself, if it is still in that run and alive.
+    Machine {
+        /// Which.
+        instance: InstanceId,
+        /// In which run.
+        run: u64,
+        /// How it is then.
+        state: MachineState,
+        /// It is a mishap: none comes once the faults have ended.
+        mishap: bool,
+    },
+    /// Nothing is left of a machine.
+    Delete(InstanceId),
+    /// A blob is complete.
+    Fetch(Digest, Blob),
+    /// A build ended.
+    Build {
+        /// Which.
+        build: BuildId,
+        /// From what.
+        context: Digest,
+        /// It failed.
+        failed: bool,
+        /// How long it took.
+        took_ms: u64,
+    },
+    /// A blob is gone.
+    Forget(Digest),
+    /// A table is applied.
+    Table(Box<Action>),
 }
 
 impl Effect {
-    fn new(after_ms: u64, events: Vec<HostEvent>) -> Self {
-        Self { after_ms, events, run: None }
+    /// Whether it comes about even if the daemon that asked for it has ended.
+    pub fn outlives_the_daemon(&self) -> bool {
+        matches!(self.work, Work::Machine { .. })
     }
 }
 
@@ -72,24 +152,50 @@ fn held_image(digest: Digest) -> HeldImage {
     HeldImage { path: PathBuf::from(format!("/blobs/{digest}")), workload }
 }
 
+fn failed(reason: &str, exit_code: Option<i32>) -> MachineState {
+    MachineState::Failed { reason: reason.into(), exit_code }
+}
+
 impl Host {
     /// A host that holds nothing.
-    pub fn new(failures_permille: u32, chance: Chance) -> Self {
+    pub fn new(mishaps: Mishaps, chance: Chance) -> Self {
         Self {
             chance,
-            failures_permille,
+            mishaps,
             machines: BTreeMap::new(),
-            highest: BTreeMap::new(),
+            seen: BTreeMap::new(),
             images: BTreeSet::new(),
             contexts: BTreeSet::new(),
+            tables: Tables::default(),
             runs: 0,
-            backward_starts: 0,
+            backward: 0,
         }
     }
 
-    /// Machines that run.
-    pub fn machines(&self) -> &BTreeMap<InstanceId, Running> {
+    /// Its machines, those that ended and were not deleted too.
+    pub fn machines(&self) -> &BTreeMap<InstanceId, Machine> {
         &self.machines
+    }
+
+    /// The tables that its hands go by.
+    pub fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    /// Starts of machines, ever.
+    pub fn runs(&self) -> u64 {
+        self.runs
+    }
+
+    /// Orders of a lower generation than one seen before.
+    pub fn backward(&self) -> u64 {
+        self.backward
+    }
+
+    /// What a blob is that this host can give.
+    pub fn holds(&self, digest: Digest) -> Option<Blob> {
+        let image = self.images.contains(&digest).then_some(Blob::Image);
+        image.or_else(|| self.contexts.contains(&digest).then_some(Blob::Context))
     }
 
     /// A build's context arrives by a person's upload.
@@ -98,142 +204,215 @@ impl Host {
         HostEvent::Context { digest: context }
     }
 
-    /// Nothing fails from here on.
-    pub fn heal(&mut self) {
-        self.failures_permille = 0;
+    fn keep_image(&mut self, digest: Digest) -> HostEvent {
+        self.images.insert(digest);
+        HostEvent::Image { digest, image: held_image(digest) }
     }
 
-    /// The power fails: machines are gone, disks stay.
+    /// Nothing goes wrong from here on.
+    pub fn heal(&mut self) {
+        self.mishaps = Mishaps::default();
+    }
+
+    /// The daemon ends: what lived in its process is gone.
+    pub fn lose_daemon(&mut self) {
+        self.tables = Tables { guests: std::mem::take(&mut self.tables.guests), ..Tables::default() };
+    }
+
+    /// The power fails: what ran has failed, disks stay.
     pub fn lose_power(&mut self) {
-        self.machines.clear();
+        self.lose_daemon();
+        self.tables = Tables::default();
+        for machine in self.machines.values_mut().filter(|machine| machine.state.is_alive()) {
+            machine.state = failed("the machine's process was killed, or the host restarted", None);
+        }
     }
 
     /// What a daemon that starts here finds.
     pub fn adopt(&self) -> Vec<HostEvent> {
-        let images = self.images.iter().map(|digest| HostEvent::Image { digest: *digest, image: held_image(*digest) });
+        let images =
+            self.images.iter().map(|digest| HostEvent::Image { digest: *digest, image: held_image(*digest) });
         let contexts = self.contexts.iter().map(|digest| HostEvent::Context { digest: *digest });
-        let machines = self.machines.iter().map(|(instance, running)| {
-            let state =
-                if running.booted { MachineState::Running { serving: true } } else { MachineState::Starting };
-            machine_event(*instance, running.generation, state)
-        });
-        images.chain(contexts).chain(machines).collect()
+        let machines = self.machines.keys().filter_map(|instance| self.tell(*instance));
+        images.chain(contexts).chain(machines).chain([HostEvent::Known]).collect()
     }
 
-    /// Does an action. `holds` tells whether a peer has a blob.
-    pub fn act(&mut self, action: Action, holds: impl Fn(Digest) -> bool) -> Vec<Effect> {
+    fn tell(&self, instance: InstanceId) -> Option<HostEvent> {
+        let machine = self.machines.get(&instance)?;
+        let (generation, state) = (machine.generation, machine.state.clone());
+        Some(HostEvent::Machine { instance, generation, spec: None, state })
+    }
+
+    /// Begins an action: what the hand tells at once, and what comes of it later. `near` tells what a blob is
+    /// that one of these nodes has and that can be reached.
+    pub fn begin(
+        &mut self,
+        action: Action,
+        near: impl Fn(&[NodeId], Digest) -> Option<Blob>,
+    ) -> (Vec<HostEvent>, Vec<Effect>) {
         let key = action.key();
-        let failed = self.chance.permille(self.failures_permille);
-        let done = |ok| HostEvent::Done { key, ok };
-        let mut effects = Vec::new();
+        let fails = self.chance.permille(self.mishaps.failures_permille);
         match action {
-            Action::Fetch { digest, .. } => {
-                let ok = !failed && holds(digest);
-                let after_ms = self.chance.between(20, 2_000);
-                let mut events = Vec::new();
-                if ok {
-                    self.images.insert(digest);
-                    self.contexts.insert(digest);
-                    events.push(HostEvent::Context { digest });
-                    events.push(HostEvent::Image { digest, image: held_image(digest) });
-                }
-                events.push(done(ok));
-                effects.push(Effect::new(after_ms, events));
+            Action::Report(_) => (Vec::new(), Vec::new()),
+            Action::Fetch { digest, from } => {
+                let found = near(&from, digest).filter(|_| !fails);
+                let work = found.map_or(Work::Nothing, |blob| Work::Fetch(digest, blob));
+                (Vec::new(), vec![self.ends(key, 20, 2_000, work, found.is_some())])
             }
-            Action::Build { build, context } => effects.push(self.build(build, context, failed, done(true))),
+            Action::Build { build, context } => {
+                let mut effect = self.ends(key, 500, 8_000, Work::Nothing, true);
+                effect.work = Work::Build { build, context, failed: fails, took_ms: effect.after_ms };
+                (Vec::new(), vec![effect])
+            }
+            Action::Forget { digest } => (Vec::new(), vec![self.ends(key, 1, 50, Work::Forget(digest), true)]),
+            table @ (Action::Names(_) | Action::Fronts(_) | Action::Guests(_) | Action::Peers(_)) => {
+                let work = if fails { Work::Nothing } else { Work::Table(Box::new(table)) };
+                (Vec::new(), vec![self.ends(key, 1, 20, work, !fails)])
+            }
             Action::Start { spec, start } => {
-                let instance = InstanceId(spec.id.0);
-                let highest = self.highest.entry(instance).or_default();
-                if spec.generation < *highest {
-                    self.backward_starts += 1;
-                    return vec![Effect::new(1, vec![done(false)])];
+                self.start(key, InstanceId(spec.id.0), spec.generation, start, fails)
+            }
+            Action::Stop { instance, generation, grace_ms } => {
+                let known = self.machines.contains_key(&instance);
+                if !known || !self.see(instance, generation) {
+                    return (Vec::new(), vec![self.ends(key, 1, 50, Work::Nothing, false)]);
                 }
-                *highest = spec.generation;
-                self.runs += 1;
-                let (generation, run) = (spec.generation, self.runs);
-                self.machines.insert(instance, Running { generation, start, booted: false, run });
-                let starting = machine_event(instance, generation, MachineState::Starting);
-                effects.push(Effect::new(5, vec![starting, done(true)]));
-                let state = if failed {
-                    MachineState::Failed { reason: "it did not boot".into(), exit_code: None }
-                } else {
-                    MachineState::Running { serving: true }
-                };
-                let mut booted = Effect::new(
-                    self.chance.between(200, 6_000),
-                    vec![machine_event(instance, generation, state)],
-                );
-                booted.run = Some((instance, run));
-                effects.push(booted);
+                let mut effects = vec![self.ends(key, 1, 50, Work::Nothing, true)];
+                effects.extend(self.end(instance, grace_ms.min(1_000)));
+                (self.tell(instance).into_iter().collect(), effects)
             }
-            Action::Stop { instance, .. } => {
-                let after_ms = self.chance.between(5, 1_000);
-                let mut events = Vec::new();
-                if let Some(running) = self.machines.remove(&instance) {
-                    events.push(machine_event(instance, running.generation, MachineState::Stopped));
+            Action::Delete { instance, generation } => {
+                if !self.see(instance, generation) {
+                    return (Vec::new(), vec![self.ends(key, 1, 50, Work::Nothing, false)]);
                 }
-                events.push(done(true));
-                effects.push(Effect::new(after_ms, events));
+                if fails {
+                    return (Vec::new(), vec![self.ends(key, 1, 500, Work::Nothing, false)]);
+                }
+                let mut effects = vec![self.ends(key, 501, 1_000, Work::Delete(instance), true)];
+                effects.extend(self.end(instance, 500));
+                (self.tell(instance).into_iter().collect(), effects)
             }
-            Action::Delete { instance, .. } => {
-                self.machines.remove(&instance);
-                let after_ms = self.chance.between(5, 500);
-                effects.push(Effect::new(after_ms, vec![HostEvent::MachineGone { instance }, done(true)]));
-            }
-            Action::Forget { digest } => {
-                self.images.remove(&digest);
-                self.contexts.remove(&digest);
-                effects.push(Effect::new(1, vec![HostEvent::BlobGone { digest }, done(true)]));
-            }
-            Action::Names(_) | Action::Fronts(_) | Action::Guests(_) | Action::Peers(_) => {
-                effects.push(Effect::new(1, vec![done(true)]));
-            }
-            Action::Report(_) => {}
         }
-        effects
     }
 
-    /// Whether this host can give a blob.
-    pub fn holds(&self, digest: Digest) -> bool {
-        self.images.contains(&digest) || self.contexts.contains(&digest)
+    fn ends(&mut self, key: ActionKey, low_ms: u64, high_ms: u64, work: Work, ok: bool) -> Effect {
+        Effect { after_ms: self.chance.between(low_ms, high_ms), work, done: Some((key, ok)) }
     }
 
-    fn build(&mut self, build: BuildId, context: Digest, failed: bool, done: HostEvent) -> Effect {
-        let took_ms = self.chance.between(500, 8_000);
-        let mut events = Vec::new();
-        let result = if failed {
-            Err("the RUN step failed".to_owned())
-        } else {
-            let image = image_of(context);
-            self.images.insert(image);
-            events.push(HostEvent::Image { digest: image, image: held_image(image) });
-            Ok((image, 64 << 20))
-        };
-        events.push(HostEvent::Built { build, result, took_ms });
-        events.push(done);
-        Effect::new(took_ms, events)
-    }
-
-    /// Whether an effect still comes to something; notes what it changes.
-    pub fn settle(&mut self, effect: &Effect) -> bool {
-        let Some((instance, run)) = effect.run else { return true };
-        let Some(running) = self.machines.get_mut(&instance).filter(|running| running.run == run) else {
+    /// Notes a generation; false if it is a step back.
+    fn see(&mut self, instance: InstanceId, generation: u64) -> bool {
+        let seen = self.seen.entry(instance).or_default();
+        if generation < *seen {
+            self.backward += 1;
             return false;
-        };
-        for event in &effect.events {
-            match event {
-                HostEvent::Machine { state: MachineState::Running { .. }, .. } => running.booted = true,
-                HostEvent::Machine { state: MachineState::Failed { .. }, .. } => {
-                    self.machines.remove(&instance);
-                    return true;
-                }
-                _ => {}
-            }
         }
+        *seen = generation;
         true
     }
-}
 
-fn machine_event(instance: InstanceId, generation: u64, state: MachineState) -> HostEvent {
-    HostEvent::Machine { instance, generation, spec: None, state }
+    /// A machine that lives is asked to end.
+    fn end(&mut self, instance: InstanceId, within_ms: u64) -> Option<Effect> {
+        let machine = self.machines.get_mut(&instance).filter(|machine| machine.state.is_alive())?;
+        machine.state = MachineState::Stopping;
+        let work = Work::Machine { instance, run: machine.run, state: MachineState::Stopped, mishap: false };
+        Some(Effect { after_ms: self.chance.between(5, within_ms.max(5)), work, done: None })
+    }
+
+    fn start(
+        &mut self,
+        key: ActionKey,
+        instance: InstanceId,
+        generation: u64,
+        start: u32,
+        fails: bool,
+    ) -> (Vec<HostEvent>, Vec<Effect>) {
+        let done = |ok| Effect { after_ms: 5, work: Work::Nothing, done: Some((key, ok)) };
+        // Of the failures, some come before anything has begun.
+        if !self.see(instance, generation) || fails && self.chance.permille(500) {
+            return (Vec::new(), vec![done(false)]);
+        }
+        let alive = |machine: &&Machine| machine.generation == generation && machine.state.is_alive();
+        if self.machines.get(&instance).filter(alive).is_some() {
+            return (Vec::new(), vec![done(true)]);
+        }
+        self.runs += 1;
+        let run = self.runs;
+        self.machines.insert(instance, Machine { generation, start, state: MachineState::Starting, run });
+        let mut effects = vec![done(true)];
+        let mut at_ms = self.chance.between(200, 4_000);
+        let mut then = |after_ms, state, mishap| {
+            effects.push(Effect {
+                after_ms,
+                work: Work::Machine { instance, run, state, mishap },
+                done: None,
+            });
+        };
+        if fails {
+            then(at_ms, failed("it did not boot", None), false);
+        } else {
+            then(at_ms, MachineState::Running { serving: false }, false);
+            at_ms += self.chance.between(10, 2_000);
+            then(at_ms, MachineState::Running { serving: true }, false);
+            if self.chance.permille(self.mishaps.exits_permille) {
+                at_ms += self.chance.between(1_000, 60_000);
+                match self.chance.between(0, 2) {
+                    0 => then(at_ms, MachineState::Stopped, true),
+                    1 => then(at_ms, failed("the entrypoint ended", Some(1)), true),
+                    _ => {
+                        then(at_ms, MachineState::Running { serving: false }, true);
+                        then(at_ms + 3_000, MachineState::Running { serving: true }, false);
+                    }
+                }
+            }
+        }
+        (self.tell(instance).into_iter().collect(), effects)
+    }
+
+    /// An effect comes about: what the hand tells of it. `healed`: no mishaps any more.
+    pub fn settle(&mut self, work: Work, healed: bool) -> Vec<HostEvent> {
+        match work {
+            Work::Nothing => Vec::new(),
+            Work::Machine { mishap: true, .. } if healed => Vec::new(),
+            Work::Machine { instance, run, state, .. } => {
+                let machine = self.machines.get_mut(&instance);
+                let Some(machine) = machine.filter(|machine| machine.run == run && machine.state.is_alive()) else {
+                    return Vec::new();
+                };
+                // What is being stopped comes to no other end.
+                if machine.state == MachineState::Stopping && state != MachineState::Stopped {
+                    return Vec::new();
+                }
+                machine.state = state;
+                self.tell(instance).into_iter().collect()
+            }
+            Work::Delete(instance) => {
+                self.machines.remove(&instance);
+                vec![HostEvent::MachineGone { instance }]
+            }
+            Work::Fetch(digest, Blob::Context) => vec![self.upload(digest)],
+            Work::Fetch(digest, Blob::Image) => vec![self.keep_image(digest)],
+            Work::Build { build, failed: true, took_ms, .. } => {
+                vec![HostEvent::Built { build, result: Err("the RUN step failed".into()), took_ms }]
+            }
+            Work::Build { build, context, took_ms, .. } => {
+                let image = image_of(context);
+                vec![self.keep_image(image), HostEvent::Built { build, result: Ok((image, 64 << 20)), took_ms }]
+            }
+            Work::Forget(digest) => {
+                self.images.remove(&digest);
+                self.contexts.remove(&digest);
+                vec![HostEvent::BlobGone { digest }]
+            }
+            Work::Table(table) => {
+                match *table {
+                    Action::Names(names) => self.tables.names = names,
+                    Action::Fronts(fronts) => self.tables.fronts = fronts,
+                    Action::Guests(guests) => self.tables.guests = guests,
+                    Action::Peers(peers) => self.tables.peers = peers.into_keys().collect(),
+                    _ => {}
+                }
+                Vec::new()
+            }
+        }
+    }
 }

@@ -2,8 +2,9 @@
 //!
 //! Clock, network, disk and host each have a twin here; everything else is the code that the daemon runs.
 //! In reading order: [`options`] is drawn from the seed; [`chance`] is the only source of randomness;
-//! [`world`] is the event queue and the nodes; [`network`], [`disk`], [`host`] are the twins; [`workload`]
-//! is what people ask for; [`checks`] holds a file for each claim; [`trace`] tells what happened.
+//! [`world`] is the run, [`queue`] what is to happen in it, [`station`] the place of a node; [`network`],
+//! [`disk`], [`host`] are the twins; [`workload`] is what people ask for; [`checks`] holds a file for each
+//! claim; [`trace`] tells what happened, [`summary`] what it came to.
 
 pub mod chance;
 pub mod checks;
@@ -11,6 +12,9 @@ pub mod disk;
 pub mod host;
 pub mod network;
 pub mod options;
+pub mod queue;
+pub mod station;
+pub mod summary;
 pub mod trace;
 pub mod workload;
 pub mod world;

@@ -34,6 +34,12 @@ impl Trace {
         self.hasher.update(blake3::hash(bytes).as_bytes());
     }
 
+    /// Something that nobody wants to read, but that must be the same when the run is repeated.
+    pub fn fact(&mut self, at_ms: u64, bytes: &[u8]) {
+        self.hasher.update(&at_ms.to_le_bytes());
+        self.hasher.update(blake3::hash(bytes).as_bytes());
+    }
+
     /// How many events there were.
     pub fn events(&self) -> u64 {
         self.events

@@ -1,5 +1,6 @@
 //! What people ask for: accounts, builds, agents, instances, in an order that makes sense often and not
-//! always. A person who got no answer asks again with the same bytes, perhaps at another node.
+//! always; names that are taken, things of others, nonces used before. A person who got no answer asks again
+//! with the same bytes, perhaps at another node.
 
 use ledger::command::accounts::OpenAccount;
 use ledger::command::agents::{RegisterAgent, Release, UpdateAgent};
@@ -7,8 +8,9 @@ use ledger::command::domains::{ClaimDomain, ReleaseDomain};
 use ledger::command::images::BuildImage;
 use ledger::command::instances::{DeleteInstance, LaunchInstance, Shape, StartInstance, StopInstance};
 use ledger::command::{Body, Command, SignedCommand};
-use ledger::id::{AgentId, BuildId, Digest, InstanceId, NetworkId, NodeId};
+use ledger::id::{AgentId, BuildId, CommandId, Digest, InstanceId, NetworkId, NodeId};
 use ledger::key::SecretKey;
+use projections::outcome::Outcome;
 
 use crate::chance::Chance;
 
@@ -17,10 +19,12 @@ use crate::chance::Chance;
 struct Person {
     secret: SecretKey,
     name: String,
-    opened: bool,
+    opened: Option<CommandId>,
     builds: Vec<BuildId>,
     agents: Vec<AgentId>,
     instances: Vec<InstanceId>,
+    nonces: Vec<[u8; 16]>,
+    last: Option<CommandId>,
 }
 
 /// The people of a run.
@@ -49,31 +53,42 @@ impl Workload {
             .map(|index| Person {
                 secret: SecretKey::from_seed(chance.bytes()),
                 name: format!("person-{index}"),
-                opened: false,
+                opened: None,
                 builds: Vec::new(),
                 agents: Vec::new(),
                 instances: Vec::new(),
+                nonces: Vec::new(),
+                last: None,
             })
             .collect();
         Self { chance, network, people, made: 0 }
+    }
+
+    /// A person hears what became of a command: whose name was taken chooses another.
+    pub fn hear(&mut self, command: CommandId, outcome: &Outcome) {
+        let person = self.people.iter_mut().find(|person| person.opened == Some(command));
+        if let (Some(person), Outcome::Void(_)) = (person, outcome) {
+            person.opened = None;
+            person.name.push_str("-too");
+        }
     }
 
     /// The next request, asked at a node at a time.
     pub fn next(&mut self, now_ms: u64, at: NodeId) -> Request {
         let chance = &mut self.chance;
         let index = chance.between(0, self.people.len() as u64 - 1) as usize;
-        let person = &mut self.people[index];
         self.made += 1;
         let mut upload = None;
-        let body = if !person.opened {
-            person.opened = true;
+        let body = if self.people[index].opened.is_none() {
             // Two people sometimes want one name.
-            let name = if chance.permille(150) { "person-0".to_owned() } else { person.name.clone() };
+            let name = if chance.permille(150) { "person-0".to_owned() } else { self.people[index].name.clone() };
             Body::OpenAccount(OpenAccount { name })
         } else {
-            let agent = chance.pick(&person.agents).copied();
-            let build = chance.pick(&person.builds).copied();
-            let instance = chance.pick(&person.instances).copied();
+            // A person sometimes asks for what belongs to another.
+            let whose = if chance.permille(40) { chance.between(0, self.people.len() as u64 - 1) as usize } else { index };
+            let agent = chance.pick(&self.people[whose].agents).copied();
+            let build = chance.pick(&self.people[whose].builds).copied();
+            let instance = chance.pick(&self.people[whose].instances).copied();
             match (chance.between(0, 99), build, agent, instance) {
                 (0..=11, ..) | (_, None, ..) => {
                     let context = Digest(chance.bytes());
@@ -104,7 +119,7 @@ impl Workload {
                 (45..=55, _, _, Some(instance)) => Body::StartInstance(StartInstance { instance }),
                 (56..=65, _, _, Some(instance)) => Body::DeleteInstance(DeleteInstance { instance }),
                 (_, Some(build), agent, _) => Body::LaunchInstance(LaunchInstance {
-                    name: format!("instance-{}", self.made),
+                    name: if chance.permille(150) { "web".into() } else { format!("instance-{}", self.made) },
                     agent,
                     build,
                     shape: shape(chance),
@@ -112,16 +127,19 @@ impl Workload {
                 }),
             }
         };
-        let command = Command {
-            key: person.secret.public(),
-            nonce: chance.bytes(),
-            not_after_ms: now_ms + 600_000,
-            after: Vec::new(),
-            body,
-        };
+        let person = &mut self.people[index];
+        let mut nonce = chance.bytes();
+        if chance.permille(20) {
+            nonce = chance.pick(&person.nonces).copied().unwrap_or(nonce);
+        }
+        person.nonces.push(nonce);
+        let after = person.last.filter(|_| chance.permille(200)).into_iter().collect();
+        let command = Command { key: person.secret.public(), nonce, not_after_ms: now_ms + 600_000, after, body };
         let command = command.sign(self.network, &person.secret);
         let id = command.id();
+        person.last = Some(id);
         match &command.command().body {
+            Body::OpenAccount(_) => person.opened = Some(id),
             Body::BuildImage(_) => person.builds.push(id.into()),
             Body::RegisterAgent(_) => person.agents.push(id.into()),
             Body::LaunchInstance(_) => person.instances.push(id.into()),

@@ -1,114 +1,76 @@
-//! The event queue and the nodes. One thread, no clock but this one, nothing random but the seed.
+//! The run: one thread, no clock but this one, nothing random but the seed.
+//!
+//! ```text
+//!  busy: people ask, faults happen ─▶ the faults end ─▶ it settles ─▶ calm: it stays so, and becomes quiet
+//! ```
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result};
-use ledger::genesis::{Genesis, Invitation, SignedInvitation};
-use ledger::id::{CommandId, NodeId};
+use ledger::admit::Verify;
+use ledger::codec;
+use ledger::command::SignedCommand;
+use ledger::genesis::Genesis;
+use ledger::id::{CommandId, InstanceId};
 use ledger::key::SecretKey;
-use ledger::report::nodes::{AnnounceNode, Capacity, Roles};
-use reactors::me::Me;
-use reactors::node::{HostEvent, Input, Node, Output, Setup, TICK_MS};
+use reactors::action::Action;
+use reactors::node::{HostEvent, Input, Node, Output, TICK_MS};
 
 use crate::chance::Chance;
-use crate::checks::{self, Violation};
-use crate::disk::Disk;
-use crate::host::{Effect, Host};
+use crate::checks::convergence::View;
+use crate::checks::quiet::Activity;
+use crate::checks::{self, Holds, Place, Violation};
+use crate::host::Effect;
 use crate::network::Network;
 use crate::options::Options;
+use crate::queue::{Event, Queue};
+use crate::station::{EPOCH_MS, Station};
+use crate::summary::Summary;
 use crate::trace::Trace;
 use crate::workload::Workload;
 
-/// Simulated time begins here, in milliseconds since 1970: any fixed moment will do.
-const EPOCH_MS: u64 = 1_800_000_000_000;
-
-/// How long a broken or new connection takes to be noticed.
+/// How long a broken or new connection takes to be noticed, at most.
 const NOTICE_MS: u64 = 300;
+
+/// How long the hands take to see what a host holds, at most.
+const ADOPT_MS: u64 = 2_000;
 
 /// How often the claims that hold at any time are checked.
 const CHECK_EVERY_MS: u64 = 5_000;
 
-enum Event {
-    Tick { node: usize, life: u64 },
-    Frame { from: usize, to: usize, life: u64, bytes: Vec<u8> },
-    Connected { a: usize, b: usize, lives: (u64, u64) },
-    Cut { at: usize, peer: usize, life: u64 },
-    Host { node: usize, life: u64, power: u64, effect: Effect },
-    Ask,
-    AskAgain { command: ledger::command::SignedCommand, left: u32 },
-    Partition,
-    Heal,
-    Crash { at_write: bool },
-    LoseHost,
-    Start { node: usize },
-    Check,
-}
+/// How often a network is looked at that may have settled.
+const LOOK_EVERY_MS: u64 = 1_000;
 
-struct Station {
-    id: NodeId,
-    secret: SecretKey,
-    invitation: SignedInvitation,
-    node: Option<Node>,
-    /// Counts starts of the process: what was meant for an earlier one does not reach it.
-    life: u64,
-    /// Counts losses of the host's power.
-    power: u64,
-    skew_ms: i64,
-    disk: Disk,
-    host: Host,
-    /// Crash at the next write.
-    doomed: bool,
-}
+/// How long a person waits for an answer before asking again.
+const ASK_AGAIN_MS: u64 = 3_000;
 
-/// What a run came to.
-#[derive(Clone, Debug)]
-pub struct Summary {
-    /// The first violated claim, if any.
-    pub violation: Option<Violation>,
-    /// Hash of the whole trace.
-    pub trace: String,
-    /// Events in it.
-    pub events: u64,
-    /// Ops in the log.
-    pub ops: usize,
-    /// Commands asked for, and those that a node acknowledged.
-    pub asked: u32,
-    /// Acknowledged commands.
-    pub acknowledged: usize,
-    /// Instances in the last view.
-    pub instances: usize,
-    /// Machines that run at the end.
-    pub machines: usize,
-    /// Frames sent and lost.
-    pub frames: (u64, u64),
-    /// Faults that happened, by kind.
-    pub faults: BTreeMap<&'static str, u64>,
-    /// Hash of the last view.
-    pub state: String,
-    /// Simulated milliseconds until the network had settled after the faults.
-    pub settled_ms: u64,
-    /// The lines of the trace, if they were kept.
-    pub lines: Vec<String>,
-}
+/// How often a person asks again.
+const ASK_AGAIN_MAX: u32 = 3;
 
 /// A run.
 pub struct World {
     options: Options,
     chance: Chance,
     now_ms: u64,
-    next_event: u64,
-    queue: BTreeMap<(u64, u64), Event>,
+    queue: Queue,
     stations: Vec<Station>,
+    /// Who is connected: the smaller number first.
     linked: BTreeSet<(usize, usize)>,
+    /// Which node believes to be connected with which.
+    aware: BTreeSet<(usize, usize)>,
     network: Network,
     workload: Workload,
     genesis: Genesis,
     trace: Trace,
+    /// By which node.
     acknowledged: BTreeMap<CommandId, usize>,
     asked: u32,
-    tokens: BTreeMap<(usize, u64, u64), CommandId>,
+    /// Commands given to a life of a node, and what it answered.
+    answers: BTreeMap<u64, Option<Result<(), String>>>,
+    tokens: BTreeMap<u64, CommandId>,
     next_token: u64,
+    checked: usize,
+    twice: u64,
     faults: BTreeMap<&'static str, u64>,
     violation: Option<Violation>,
     healed: bool,
@@ -116,7 +78,8 @@ pub struct World {
 
 impl World {
     /// Makes the network of a run. `keep` keeps the trace's lines.
-    pub fn new(options: Options, keep: bool) -> Self {
+    pub fn new(options: Options, keep: bool) -> Result<Self> {
+        options.check()?;
         let mut chance = Chance::new(options.seed);
         let admin = SecretKey::from_seed(chance.bytes());
         let genesis = Genesis {
@@ -125,103 +88,153 @@ impl World {
             created_ms: EPOCH_MS,
             salt: chance.bytes(),
         };
-        let skew = options.skew_max_ms;
-        let stations = (0..options.nodes)
-            .map(|index| {
-                let secret = SecretKey::from_seed(chance.bytes());
-                let id = secret.node_id();
-                let invitation = Invitation {
-                    genesis: genesis.clone(),
-                    node: id,
-                    admin: admin.public(),
-                    // The first begins the network; the others are let in by it.
-                    peers: if index == 0 { Vec::new() } else { vec!["/ip4/10.0.0.1/udp/1/quic-v1".into()] },
-                };
-                Station {
-                    id,
-                    secret,
-                    invitation: invitation.sign(&admin),
-                    node: None,
-                    life: 0,
-                    power: 0,
-                    skew_ms: chance.between(0, 2 * skew) as i64 - skew as i64,
-                    disk: Disk::default(),
-                    host: Host::new(options.failures_permille, chance.fork()),
-                    doomed: false,
-                }
-            })
-            .collect();
+        let stations =
+            (0..options.nodes).map(|index| Station::new(index, &genesis, &admin, &options, &mut chance)).collect();
         let network = Network::new(&options, chance.fork());
         let workload = Workload::new(genesis.network(), chance.fork());
         let mut world = Self {
             options,
             chance,
             now_ms: 0,
-            next_event: 0,
-            queue: BTreeMap::new(),
+            queue: Queue::default(),
             stations,
             linked: BTreeSet::new(),
+            aware: BTreeSet::new(),
             network,
             workload,
             genesis,
             trace: Trace::new(keep),
             acknowledged: BTreeMap::new(),
             asked: 0,
+            answers: BTreeMap::new(),
             tokens: BTreeMap::new(),
             next_token: 0,
+            checked: 0,
+            twice: 0,
             faults: BTreeMap::new(),
             violation: None,
             healed: false,
         };
         world.plan();
-        world
+        Ok(world)
     }
 
     /// Runs to the end.
     pub fn run(mut self) -> Result<Summary> {
-        while self.now_ms < self.options.busy_ms && self.violation.is_none() {
-            self.step()?;
-        }
-        self.heal_all();
-        let healed_at = self.now_ms;
-        let deadline = healed_at + self.options.settle_ms;
-        let mut settled_ms = self.options.settle_ms;
-        let mut last = Ok(());
-        while self.now_ms < deadline && self.violation.is_none() {
-            let next_look = self.now_ms + 1_000;
-            while self.now_ms < next_look && self.violation.is_none() {
-                self.step()?;
-            }
-            last = self.settled();
-            if last.is_ok() {
-                settled_ms = self.now_ms - healed_at;
-                break;
-            }
-        }
-        if let Err(violation) = last {
-            self.violation.get_or_insert(violation);
-        }
+        let settled_ms = self.run_to_the_end()?;
         Ok(self.summary(settled_ms))
     }
 
-    fn summary(self, settled_ms: u64) -> Summary {
-        let cloud = self.stations.iter().find_map(|station| station.node.as_ref()).map(Node::cloud);
+    /// As [`Self::run`], but the world stays, to be looked at. How long it took to settle, if it did.
+    pub fn run_to_the_end(&mut self) -> Result<Option<u64>> {
+        self.run_until(self.options.busy_ms)?;
+        self.heal_all();
+        let healed_ms = self.now_ms;
+        let deadline_ms = healed_ms + self.options.settle_ms;
+        let mut settled = self.settled();
+        while settled.is_err() && self.now_ms < deadline_ms && self.violation.is_none() {
+            self.run_until(self.now_ms + LOOK_EVERY_MS)?;
+            settled = self.settled();
+        }
+        let settled_ms = self.now_ms - healed_ms;
+        if settled.is_ok() {
+            self.trace.note(self.now_ms, "the network has settled");
+            settled = self.calm()?;
+        }
+        self.note(settled);
+        let last = self.deep(0..self.options.nodes);
+        self.note(last);
+        Ok(self.violation.is_none().then_some(settled_ms))
+    }
+
+    /// What was settled stays so, and comes to rest.
+    fn calm(&mut self) -> Result<Holds> {
+        let half_ms = self.options.calm_ms / 2;
+        self.run_until(self.now_ms + half_ms)?;
+        let before = self.activity();
+        self.run_until(self.now_ms + half_ms)?;
+        let settled = self.settled().map_err(|violation| Violation {
+            seen: format!("after it had settled: {}", violation.seen),
+            ..violation
+        });
+        Ok(settled.and_then(|()| checks::quiet::nothing_new(before, self.activity(), half_ms)))
+    }
+
+    fn activity(&self) -> Activity {
+        let ops = self.nodes().map(|(_, node)| node.replica().log().len()).max();
+        let starts = self.stations.iter().map(|station| station.host.runs()).sum();
+        Activity { ops: ops.unwrap_or_default(), starts }
+    }
+
+    fn run_until(&mut self, until_ms: u64) -> Result<()> {
+        while self.now_ms < until_ms && self.violation.is_none() {
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    /// The nodes that are up.
+    pub fn nodes(&self) -> impl Iterator<Item = (usize, &Node)> + Clone {
+        self.stations.iter().enumerate().filter_map(|(index, station)| Some((index, station.node.as_ref()?)))
+    }
+
+    /// The places of the nodes.
+    pub fn stations(&self) -> &[Station] {
+        &self.stations
+    }
+
+    /// The beginning of its network.
+    pub fn genesis(&self) -> &Genesis {
+        &self.genesis
+    }
+
+    /// The first claim that did not hold.
+    pub fn violation(&self) -> Option<&Violation> {
+        self.violation.as_ref()
+    }
+
+    /// Which node acknowledged which command.
+    pub fn acknowledged(&self) -> &BTreeMap<CommandId, usize> {
+        &self.acknowledged
+    }
+
+    /// The nodes that are up, as the claims look at them.
+    pub fn places(&self) -> Vec<Place<'_>> {
+        let up = self.stations.iter().enumerate().filter(|(_, station)| station.is_up());
+        up.map(|(index, station)| Place { index, id: station.id, roles: station.roles(), host: &station.host })
+            .collect()
+    }
+
+    /// Ends the run.
+    pub fn summary(mut self, settled_ms: Option<u64>) -> Summary {
+        let cloud = self.nodes().next().map(|(_, node)| node.cloud());
+        let state = cloud.as_ref().map(|cloud| cloud.state_hash()).unwrap_or_default();
+        // What is drawn next tells whether all draws before were the same.
+        let drawn = self.chance.next().to_le_bytes();
+        self.trace.fact(self.now_ms, &state);
+        self.trace.fact(self.now_ms, &drawn);
+        let hosts = self.stations.iter().map(|station| &station.host);
+        let machines = hosts.clone().flat_map(|host| host.machines().values());
+        let journals = self.stations.iter().flat_map(|station| station.disk.journal());
         Summary {
-            violation: self.violation,
             trace: self.trace.hash(),
             events: self.trace.events(),
-            ops: cloud.as_ref().map_or(0, |cloud| cloud.position.ops as usize),
+            simulated_ms: self.now_ms,
+            settled_ms,
             asked: self.asked,
             acknowledged: self.acknowledged.len(),
+            ops: cloud.as_ref().map_or(0, |cloud| cloud.position.ops as usize),
+            turned: journals.filter(|record| record.turned).count(),
             instances: cloud.as_ref().map_or(0, |cloud| cloud.instances.len()),
-            machines: self.stations.iter().map(|station| station.host.machines().len()).sum(),
-            frames: (self.network.sent, self.network.lost),
-            faults: self.faults,
-            state: cloud.map_or_else(String::new, |cloud| {
-                cloud.state_hash().iter().map(|byte| format!("{byte:02x}")).collect()
-            }),
-            settled_ms,
+            machines: machines.filter(|machine| machine.state.is_alive()).count(),
+            starts: hosts.map(|host| host.runs()).sum(),
+            twice: self.twice,
+            sent: self.network.sent,
+            lost: self.network.lost,
+            state: state.iter().map(|byte| format!("{byte:02x}")).collect(),
             lines: self.trace.lines().to_vec(),
+            violation: self.violation,
+            faults: self.faults,
         }
     }
 
@@ -229,37 +242,32 @@ impl World {
     fn plan(&mut self) {
         for node in 0..self.options.nodes {
             let at = self.chance.between(0, 3_000);
-            self.at(at, Event::Start { node });
+            self.queue.at(at, Event::Start { node });
         }
         let busy = self.options.busy_ms;
         let times = |chance: &mut Chance, count: u32| -> Vec<u64> {
             (0..count).map(|_| chance.between(4_000, busy)).collect()
         };
         for at in times(&mut self.chance, self.options.commands) {
-            self.at(at, Event::Ask);
+            self.queue.at(at, Event::Ask);
         }
         for at in times(&mut self.chance, self.options.partitions) {
-            self.at(at, Event::Partition);
-            let healed = at + self.chance.between(1_000, 40_000);
-            self.at(healed, Event::Heal);
+            self.queue.at(at, Event::Partition);
+            let joined = at + self.chance.between(1_000, 40_000);
+            self.queue.at(joined, Event::Join);
         }
         for at in times(&mut self.chance, self.options.crashes) {
             let at_write = self.chance.permille(self.options.crash_at_write_permille);
-            self.at(at, Event::Crash { at_write });
+            self.queue.at(at, Event::Crash { at_write });
         }
         for at in times(&mut self.chance, self.options.host_losses) {
-            self.at(at, Event::LoseHost);
+            self.queue.at(at, Event::LoseHost);
         }
-        self.at(CHECK_EVERY_MS, Event::Check);
-    }
-
-    fn at(&mut self, at_ms: u64, event: Event) {
-        self.next_event += 1;
-        self.queue.insert((at_ms.max(self.now_ms), self.next_event), event);
+        self.queue.at(CHECK_EVERY_MS, Event::Check);
     }
 
     fn after(&mut self, ms: u64, event: Event) {
-        self.at(self.now_ms + ms, event);
+        self.queue.at(self.now_ms + ms, event);
     }
 
     fn fault(&mut self, kind: &'static str, text: String) {
@@ -267,36 +275,56 @@ impl World {
         self.trace.note(self.now_ms, &text);
     }
 
-    fn clock(&self, node: usize) -> u64 {
-        (EPOCH_MS + self.now_ms).saturating_add_signed(self.stations[node].skew_ms)
+    fn note(&mut self, holds: Holds) {
+        if let Err(violation) = holds {
+            self.trace.note(self.now_ms, &format!("VIOLATED {}: {}", violation.claim, violation.seen));
+            self.violation.get_or_insert(violation);
+        }
     }
 
     fn is_up(&self, node: usize) -> bool {
-        self.stations[node].node.is_some()
+        self.stations[node].is_up()
+    }
+
+    fn lives(&self, node: usize, life: u64) -> bool {
+        self.is_up(node) && self.stations[node].life == life
+    }
+
+    fn any_node(&mut self) -> usize {
+        self.chance.between(0, self.options.nodes as u64 - 1) as usize
     }
 
     /// Takes the next event.
     fn step(&mut self) -> Result<()> {
-        let ((at_ms, _), event) = self.queue.pop_first().context("the event queue ran dry")?;
+        let (at_ms, event) = self.queue.pop().context("the event queue ran dry")?;
         self.now_ms = at_ms;
         match event {
-            Event::Tick { node, life } => {
-                if self.stations[node].life == life && self.is_up(node) {
-                    self.after(TICK_MS, Event::Tick { node, life });
-                    self.give(node, Input::Tick);
-                }
+            Event::Tick { node, life } if self.lives(node, life) => {
+                self.after(TICK_MS, Event::Tick { node, life });
+                self.give(node, Input::Tick);
             }
-            Event::Frame { from, to, life, bytes } => {
-                let linked = self.linked.contains(&(from.min(to), from.max(to)));
-                if linked && self.stations[to].life == life && self.is_up(to) {
+            Event::Frame { from, to, life, bytes } if self.lives(to, life) => {
+                if self.linked.contains(&pair(from, to)) {
                     self.trace.frame(self.now_ms, from, to, &bytes);
                     let from = self.stations[from].id;
                     self.give(to, Input::Frame { from, bytes });
                 }
             }
+            Event::Adopt { node, life } if self.lives(node, life) => {
+                for event in self.stations[node].host.adopt() {
+                    self.give(node, Input::Host(event));
+                }
+            }
+            Event::Tell { node, life, events } if self.lives(node, life) => {
+                for event in events {
+                    self.give(node, Input::Host(event));
+                }
+            }
+            Event::Tick { .. } | Event::Frame { .. } | Event::Adopt { .. } | Event::Tell { .. } => {}
             Event::Connected { a, b, lives } => self.connect(a, b, lives),
             Event::Cut { at, peer, life } => {
-                if self.stations[at].life == life && self.is_up(at) {
+                let apart = !self.linked.contains(&pair(at, peer));
+                if apart && self.lives(at, life) && self.aware.remove(&(at, peer)) {
                     let peer = self.stations[peer].id;
                     self.give(at, Input::PeerDown(peer));
                 }
@@ -304,41 +332,37 @@ impl World {
             Event::Host { node, life, power, effect } => self.host_effect(node, life, power, effect),
             Event::Ask => self.ask(),
             Event::AskAgain { command, left } => self.submit(command, None, left),
-            Event::Partition if !self.healed => {
-                let side: BTreeSet<usize> =
-                    (0..self.options.nodes).filter(|_| self.chance.permille(500)).collect();
-                self.fault("partition", format!("partition: {side:?} cut off from the others"));
-                self.network.partition(side);
-                self.relink();
-            }
-            Event::Heal => {
+            Event::Join => {
                 self.network.partition(BTreeSet::new());
                 self.trace.note(self.now_ms, "the partition ends");
                 self.relink();
             }
-            Event::Crash { at_write } if !self.healed => {
-                let node = self.chance.between(0, self.options.nodes as u64 - 1) as usize;
+            Event::Start { node } => self.start(node)?,
+            Event::Check => {
+                self.after(CHECK_EVERY_MS, Event::Check);
+                self.check();
+            }
+            Event::Partition | Event::Crash { .. } | Event::LoseHost if self.healed => {}
+            Event::Partition => {
+                let nodes = 0..self.options.nodes;
+                let side: BTreeSet<usize> = nodes.filter(|_| self.chance.permille(500)).collect();
+                self.fault("partition", format!("partition: {side:?} cut off from the others"));
+                self.network.partition(side);
+                self.relink();
+            }
+            Event::Crash { at_write } => {
+                let node = self.any_node();
                 if at_write {
                     self.stations[node].doomed = true;
                 } else if self.is_up(node) {
                     self.crash(node, "crash");
                 }
             }
-            Event::LoseHost if !self.healed => {
-                let node = self.chance.between(0, self.options.nodes as u64 - 1) as usize;
+            Event::LoseHost => {
+                let node = self.any_node();
                 if self.is_up(node) {
-                    self.stations[node].host.lose_power();
-                    self.stations[node].power += 1;
+                    self.lose_power(node);
                     self.crash(node, "host loss");
-                }
-            }
-            Event::Partition | Event::Crash { .. } | Event::LoseHost => {}
-            Event::Start { node } => self.start(node)?,
-            Event::Check => {
-                self.after(CHECK_EVERY_MS, Event::Check);
-                if let Err(violation) = self.always() {
-                    self.trace.note(self.now_ms, &format!("VIOLATED {}: {}", violation.claim, violation.seen));
-                    self.violation.get_or_insert(violation);
                 }
             }
         }
@@ -346,80 +370,50 @@ impl World {
     }
 
     fn start(&mut self, node: usize) -> Result<()> {
-        if self.is_up(node) {
+        if self.is_up(node) || self.stations[node].lost {
             return Ok(());
         }
         self.trace.note(self.now_ms, &format!("node {node} starts"));
-        let now_ms = self.clock(node);
-        let (incarnation, seed) = (self.chance.next(), self.chance.bytes());
-        let station = &mut self.stations[node];
-        station.life += 1;
-        let life = station.life;
-        let capacity = Capacity { vcpus: 8, memory_mib: 8 * 1024, disk_gib: 200 };
-        let roles = Roles { gateway: true, compute: true, builder: true, edge: true };
-        let setup = Setup {
-            replica: ledger::replica::Setup {
-                genesis: self.genesis.clone(),
-                invitation: station.invitation.clone(),
-                secret: station.secret.clone(),
-                incarnation,
-                seed,
-                verify: if self.options.real_signatures {
-                    ledger::admit::Verify::Real
-                } else {
-                    ledger::admit::Verify::Trusting
-                },
-            },
-            stored: station.disk.ops().to_vec(),
-            journal_next: station.disk.journal().last().map_or(0, |record| record.offset + 1),
-            me: Me {
-                node: station.id,
-                roles,
-                interface: Some("eth0".into()),
-                resolvers: Vec::new(),
-                capacity,
-                builds_max: 1,
-            },
-            announce: AnnounceNode {
-                name: format!("node-{node}"),
-                roles,
-                addresses: vec![format!("/ip4/10.0.0.{}/udp/1/quic-v1", node + 1)],
-                ipv4: vec![Ipv4Addr::new(10, 0, 0, node as u8 + 1)],
-                capacity,
-            },
-        };
-        let (opened, outputs) = Node::open(setup, now_ms)?;
-        let mut found = station.host.adopt();
-        found.push(HostEvent::Known);
-        station.node = Some(opened);
+        let verify = if self.options.real_signatures { Verify::Real } else { Verify::Trusting };
+        let outputs = self.stations[node].open(&self.genesis, verify, self.now_ms, &mut self.chance)?;
+        let life = self.stations[node].life;
         self.perform(node, outputs);
-        for event in found {
-            self.give(node, Input::Host(event));
-        }
+        let adopted = self.chance.between(1, ADOPT_MS);
+        self.after(adopted, Event::Adopt { node, life });
         self.after(TICK_MS, Event::Tick { node, life });
         self.relink();
         Ok(())
     }
 
+    fn lose_power(&mut self, node: usize) {
+        self.stations[node].host.lose_power();
+        self.stations[node].power += 1;
+    }
+
     fn crash(&mut self, node: usize, kind: &'static str) {
         self.fault(kind, format!("node {node}: {kind}"));
-        self.stations[node].node = None;
-        self.stations[node].doomed = false;
+        let station = &mut self.stations[node];
+        station.node = None;
+        station.doomed = false;
+        station.host.lose_daemon();
+        self.aware.retain(|(at, _)| *at != node);
         let back = self.chance.between(500, 30_000);
         self.after(back, Event::Start { node });
         self.relink();
     }
 
-    /// Brings the connections in line with who is up and what is cut, after a while.
+    /// Brings the connections in line with who is up, who knows whom and what is cut, after a while.
     fn relink(&mut self) {
         for a in 0..self.options.nodes {
             for b in a + 1..self.options.nodes {
-                let possible = self.is_up(a) && self.is_up(b) && self.network.joins(a, b);
-                if possible && !self.linked.contains(&(a, b)) {
+                let possible = self.can_link(a, b);
+                let linked = self.linked.contains(&(a, b));
+                if possible && !linked && (self.knows(a, b) || self.knows(b, a)) {
                     let lives = (self.stations[a].life, self.stations[b].life);
                     let notice = self.chance.between(10, NOTICE_MS);
                     self.after(notice, Event::Connected { a, b, lives });
-                } else if !possible && self.linked.remove(&(a, b)) {
+                } else if !possible && linked {
+                    self.linked.remove(&(a, b));
                     for (at, peer) in [(a, b), (b, a)] {
                         let life = self.stations[at].life;
                         let notice = self.chance.between(1, NOTICE_MS);
@@ -430,15 +424,27 @@ impl World {
         }
     }
 
+    fn can_link(&self, a: usize, b: usize) -> bool {
+        self.is_up(a) && self.is_up(b) && self.network.joins(a, b)
+    }
+
+    /// Whether a node has an address of another: the first one's stands in each invitation.
+    fn knows(&self, node: usize, other: usize) -> bool {
+        other == 0 || self.stations[node].host.tables().peers.contains(&self.stations[other].id)
+    }
+
     fn connect(&mut self, a: usize, b: usize, lives: (u64, u64)) {
         let same = (self.stations[a].life, self.stations[b].life) == lives;
-        let possible = self.is_up(a) && self.is_up(b) && self.network.joins(a, b);
-        if same && possible && self.linked.insert((a, b)) {
-            let (id_a, id_b) = (self.stations[a].id, self.stations[b].id);
-            self.give(a, Input::PeerUp(id_b));
-            if self.is_up(b) {
-                self.give(b, Input::PeerUp(id_a));
+        if !same || !self.can_link(a, b) || !self.linked.insert((a, b)) {
+            return;
+        }
+        for (at, peer) in [(a, b), (b, a)] {
+            let id = self.stations[peer].id;
+            // It had not noticed yet that the connection before broke.
+            if !self.aware.insert((at, peer)) {
+                self.give(at, Input::PeerDown(id));
             }
+            self.give(at, Input::PeerUp(id));
         }
     }
 
@@ -446,7 +452,7 @@ impl World {
         if self.healed {
             return;
         }
-        let up: Vec<usize> = (0..self.options.nodes).filter(|node| self.is_up(*node)).collect();
+        let up: Vec<usize> = self.nodes().map(|(node, _)| node).collect();
         let Some(&node) = self.chance.pick(&up) else { return };
         let request = self.workload.next(EPOCH_MS + self.now_ms, self.stations[node].id);
         self.asked += 1;
@@ -454,56 +460,62 @@ impl World {
             let event = self.stations[node].host.upload(context);
             self.give(node, Input::Host(event));
         }
-        self.submit(request.command, Some(node), 3);
+        self.submit(request.command, Some(node), ASK_AGAIN_MAX);
     }
 
     /// Asks a node; a person who hears nothing asks again, perhaps elsewhere.
-    fn submit(&mut self, command: ledger::command::SignedCommand, node: Option<usize>, left: u32) {
-        let up: Vec<usize> = (0..self.options.nodes).filter(|node| self.is_up(*node)).collect();
-        let Some(node) = node.filter(|node| self.is_up(*node)).or_else(|| self.chance.pick(&up).copied()) else {
-            return;
-        };
-        if self.acknowledged.contains_key(&command.id()) {
+    fn submit(&mut self, command: SignedCommand, node: Option<usize>, left: u32) {
+        let up: Vec<usize> = self.nodes().map(|(node, _)| node).collect();
+        let node = node.filter(|node| self.is_up(*node)).or_else(|| self.chance.pick(&up).copied());
+        let id = command.id();
+        if self.acknowledged.contains_key(&id) {
             return;
         }
-        self.trace.note(
-            self.now_ms,
-            &format!("node {node} is asked: {} {}", command.command().body.name(), command.id().short()),
-        );
-        self.next_token += 1;
-        let token = self.next_token;
-        self.tokens.insert((node, self.stations[node].life, token), command.id());
         if left > 0 {
-            self.after(3_000, Event::AskAgain { command: command.clone(), left: left - 1 });
+            self.after(ASK_AGAIN_MS, Event::AskAgain { command: command.clone(), left: left - 1 });
         }
-        let input = Input::Submit { token, id: command.id(), command: command.bytes().to_vec() };
-        self.give(node, input);
+        let Some(node) = node else { return };
+        let what = command.command().body.name();
+        self.trace.note(self.now_ms, &format!("node {node} is asked: {what} {}", id.short()));
+        self.next_token += 1;
+        let (token, life) = (self.next_token, self.stations[node].life);
+        self.tokens.insert(token, id);
+        self.give(node, Input::Submit { token, id, command: command.bytes().to_vec() });
+        let answer = self.answers.remove(&token).flatten();
+        if self.lives(node, life) {
+            self.note(checks::acknowledged::answered(node, id, answer.as_ref()));
+        }
     }
 
     fn host_effect(&mut self, node: usize, life: u64, power: u64, effect: Effect) {
-        if self.stations[node].power != power || !self.stations[node].host.settle(&effect) {
+        let same_life = self.lives(node, life);
+        if self.stations[node].power != power || !same_life && !effect.outlives_the_daemon() {
             return;
         }
-        for event in effect.events {
-            if self.stations[node].life == life && self.is_up(node) {
-                self.give(node, Input::Host(event));
-            }
+        let events = self.stations[node].host.settle(effect.work, self.healed);
+        for event in events {
+            self.give(node, Input::Host(event));
+        }
+        if let Some((key, ok)) = effect.done.filter(|_| self.lives(node, life)) {
+            self.give(node, Input::Host(HostEvent::Done { key, ok }));
+            self.relink();
         }
     }
 
     fn give(&mut self, node: usize, input: Input) {
-        let now_ms = self.clock(node);
+        let now_ms = self.stations[node].clock(self.now_ms);
         if let Some(core) = &mut self.stations[node].node {
             let outputs = core.handle(input, now_ms);
             self.perform(node, outputs);
         }
     }
 
-    /// Does what the daemon's shell does: writes first, then the rest.
+    /// Does what the daemon's shell does: writes first, then the rest. A doomed node crashes before the
+    /// write, after it, or with a part of the rest done.
     fn perform(&mut self, node: usize, outputs: Vec<Output>) {
         let writes = outputs.iter().any(|output| matches!(output, Output::Persist { .. }));
         let doomed = self.stations[node].doomed && writes;
-        if doomed && self.chance.permille(500) {
+        if doomed && self.chance.permille(400) {
             self.crash(node, "crash before a write");
             return;
         }
@@ -515,82 +527,92 @@ impl World {
             }
         }
         if doomed {
-            self.crash(node, "crash after a write");
-            return;
+            let done = if self.chance.permille(500) { 0 } else { self.chance.between(0, rest.len() as u64) };
+            rest.truncate(done as usize);
         }
         for output in rest {
             self.perform_one(node, output);
         }
-    }
-
-    fn perform_one(&mut self, node: usize, output: Output) {
-        let life = self.stations[node].life;
-        match output {
-            Output::Send { to, bytes } => {
-                let Some(to) = self.stations.iter().position(|station| station.id == to) else { return };
-                let receiver = self.stations[to].life;
-                if let Some(delay) = self.network.send() {
-                    self.after(delay, Event::Frame { from: node, to, life: receiver, bytes });
-                }
-            }
-            Output::Disconnect { peer, why } => {
-                self.trace.note(self.now_ms, &format!("node {node} breaks with {}: {why}", peer.short()));
-                self.violation.get_or_insert(Violation {
-                    claim: "honest",
-                    seen: format!("node {node} broke with an honest peer: {why}"),
-                });
-            }
-            Output::Publish(_) | Output::Persist { .. } => {}
-            Output::Reply { token, reply } => {
-                let Some(command) = self.tokens.remove(&(node, life, token)) else { return };
-                match reply {
-                    Ok(submitted) => {
-                        self.trace.note(
-                            self.now_ms,
-                            &format!("node {node} answers {}: {:?}", command.short(), submitted.outcome),
-                        );
-                        self.acknowledged.insert(command, node);
-                    }
-                    Err(error) => {
-                        self.trace.note(self.now_ms, &format!("node {node} refuses {}: {error}", command.short()));
-                    }
-                }
-            }
-            Output::Act(action) => {
-                let near: BTreeSet<usize> = (0..self.options.nodes)
-                    .filter(|other| self.linked.contains(&(node.min(*other), node.max(*other))))
-                    .collect();
-                self.note_action(node, &action);
-                let mut acting = std::mem::replace(&mut self.stations[node].host, Host::new(0, Chance::new(0)));
-                let effects =
-                    acting.act(action, |digest| near.iter().any(|other| self.stations[*other].host.holds(digest)));
-                self.stations[node].host = acting;
-                let power = self.stations[node].power;
-                for effect in effects {
-                    let after_ms = effect.after_ms;
-                    self.after(after_ms, Event::Host { node, life, power, effect });
-                }
-            }
+        if doomed {
+            self.crash(node, "crash after a write");
         }
     }
 
-    fn note_action(&mut self, node: usize, action: &reactors::action::Action) {
-        use reactors::action::Action;
+    fn perform_one(&mut self, node: usize, output: Output) {
+        match output {
+            Output::Send { to, bytes } => {
+                let Some(to) = self.stations.iter().position(|station| station.id == to) else { return };
+                let life = self.stations[to].life;
+                for delay in self.network.send() {
+                    self.after(delay, Event::Frame { from: node, to, life, bytes: bytes.clone() });
+                }
+            }
+            Output::Disconnect { peer, why } => {
+                let seen = format!("node {node} broke with an honest peer, {}: {why}", peer.short());
+                self.note(Err(Violation { claim: "honest", seen }));
+            }
+            Output::Publish(_) | Output::Persist { .. } => {}
+            Output::Reply { token, reply } => {
+                let Some(command) = self.tokens.remove(&token) else { return };
+                let answer = reply.map_err(|error| error.to_string()).map(|submitted| submitted.outcome);
+                self.trace.note(self.now_ms, &format!("node {node} answers {}: {answer:?}", command.short()));
+                if let Ok(outcome) = &answer {
+                    self.acknowledged.insert(command, node);
+                    self.workload.hear(command, outcome);
+                }
+                self.answers.insert(token, Some(answer.map(|_| ())));
+            }
+            Output::Act(action) => self.act(node, action),
+        }
+    }
+
+    fn act(&mut self, node: usize, action: Action) {
+        self.note_action(node, &action);
+        let near: BTreeSet<usize> =
+            (0..self.options.nodes).filter(|other| self.linked.contains(&pair(node, *other))).collect();
+        // Taken out, so that it can ask the others.
+        let mut host = self.stations[node].host.clone();
+        let (events, effects) = host.begin(action, |from, digest| {
+            let others = near.iter().map(|other| &self.stations[*other]);
+            others.filter(|other| from.contains(&other.id)).find_map(|other| other.host.holds(digest))
+        });
+        self.stations[node].host = host;
+        let (life, power) = (self.stations[node].life, self.stations[node].power);
+        for effect in effects {
+            self.after(effect.after_ms, Event::Host { node, life, power, effect });
+        }
+        if !events.is_empty() {
+            self.after(1, Event::Tell { node, life, events });
+        }
+    }
+
+    fn note_action(&mut self, node: usize, action: &Action) {
         let text = match action {
             Action::Start { spec, start } => {
-                format!("start {:?} generation {} start {start}", spec.id, spec.generation)
+                let instance = InstanceId(spec.id.0);
+                format!("start {} generation {} start {start}", instance.short(), spec.generation)
             }
-            Action::Names(_) | Action::Fronts(_) | Action::Guests(_) | Action::Peers(_) => return,
+            Action::Names(table) => return self.trace.fact(self.now_ms, &codec::encode(table)),
+            Action::Fronts(table) => return self.trace.fact(self.now_ms, &codec::encode(table)),
+            Action::Guests(table) => return self.trace.fact(self.now_ms, &codec::encode(table)),
+            Action::Peers(table) => return self.trace.fact(self.now_ms, &codec::encode(table)),
             other => format!("{other:?}"),
         };
         self.trace.note(self.now_ms, &format!("node {node} does: {text}"));
     }
 
-    /// The faults end: everybody comes up, everything is joined, nothing is lost any more.
+    /// The faults end: everybody but who is lost for good comes up, everything is joined, nothing is lost any
+    /// more.
     fn heal_all(&mut self) {
         self.healed = true;
         self.trace.note(self.now_ms, "the faults end");
         self.network.heal();
+        if self.options.lost_for_good {
+            let last = self.options.nodes - 1;
+            self.stations[last].lost = true;
+            self.lose_power(last);
+            self.crash(last, "loss for good");
+        }
         for node in 0..self.options.nodes {
             self.stations[node].doomed = false;
             self.stations[node].host.heal();
@@ -601,38 +623,70 @@ impl World {
         self.relink();
     }
 
-    fn nodes(&self) -> impl Iterator<Item = (usize, &Node)> + Clone {
-        self.stations.iter().enumerate().filter_map(|(index, station)| Some((index, station.node.as_ref()?)))
+    fn check(&mut self) {
+        let mut running = BTreeMap::new();
+        for host in self.stations.iter().map(|station| &station.host) {
+            for (id, _) in host.machines().iter().filter(|(_, machine)| machine.state.is_alive()) {
+                *running.entry(*id).or_insert(0) += 1;
+            }
+        }
+        self.twice += u64::from(running.values().any(|count| *count > 1));
+        let views: Vec<View> = self.nodes().map(|(index, node)| View::of(index, node)).collect();
+        let always = self.always(&views);
+        self.note(always);
+        // One node at a time: it costs more.
+        self.checked = (self.checked + 1) % self.options.nodes;
+        let deep = self.deep(self.checked..self.checked + 1);
+        self.note(deep);
     }
 
     /// Claims that hold at any time.
-    fn always(&self) -> Result<(), Violation> {
-        checks::convergence::same_ops_same_view(self.nodes())?;
+    fn always(&self, views: &[View]) -> Holds {
+        checks::convergence::same_ops_same_view(views)?;
         for (index, station) in self.stations.iter().enumerate() {
             checks::machines::never_backward(index, &station.host)?;
         }
-        // A node that acknowledged holds the command for good.
         for (index, node) in self.nodes() {
-            let own = self.acknowledged.iter().filter(|(_, by)| **by == index);
-            let own = own.map(|(command, by)| (*command, *by)).collect();
-            checks::acknowledged::nothing_is_lost(index, &node.cloud(), &own)?;
+            let own = checks::acknowledged::by_one_of(&self.acknowledged, |by| by == index);
+            checks::acknowledged::nothing_is_lost(index, &node.cloud(), own)?;
+        }
+        Ok(())
+    }
+
+    /// Claims that hold at any time, about some nodes, that cost more.
+    fn deep(&self, nodes: std::ops::Range<usize>) -> Holds {
+        for (index, node) in self.nodes().filter(|(index, _)| nodes.contains(index)) {
+            let disk = &self.stations[index].disk;
+            let told = |op| node.outcomes(op);
+            checks::journal::tells_everything(index, disk.ops(), disk.journal(), told)?;
+            let ops = node.replica().log().iter();
+            checks::fold::is_the_fold_of_its_ops(index, &self.genesis, ops, &node.cloud(), told)?;
         }
         Ok(())
     }
 
     /// Claims that hold once the healed network has settled.
-    fn settled(&self) -> Result<(), Violation> {
-        if self.nodes().count() < self.options.nodes {
+    fn settled(&self) -> Holds {
+        let places = self.places();
+        let due = self.stations.iter().filter(|station| !station.lost).count();
+        if places.len() < due {
             return Err(Violation { claim: "liveness", seen: "not every node is up".into() });
         }
-        self.always()?;
-        checks::convergence::all_hold_the_same(self.nodes())?;
-        let hosts = self.stations.iter().map(|station| (station.id, &station.host));
-        for (index, node) in self.nodes() {
-            let cloud = node.cloud();
-            checks::acknowledged::nothing_is_lost(index, &cloud, &self.acknowledged)?;
-            checks::machines::as_wanted(&cloud, hosts.clone())?;
-        }
-        Ok(())
+        let views: Vec<View> = self.nodes().map(|(index, node)| View::of(index, node)).collect();
+        self.always(&views)?;
+        checks::convergence::all_hold_the_same(&views)?;
+        let Some((index, node)) = self.nodes().next() else { return Ok(()) };
+        // All views are the same now.
+        let cloud = node.cloud();
+        let kept = checks::acknowledged::by_one_of(&self.acknowledged, |by| !self.stations[by].lost);
+        checks::acknowledged::nothing_is_lost(index, &cloud, kept)?;
+        checks::builds::all_ended(&cloud, &places)?;
+        checks::machines::as_wanted(&cloud, &places)?;
+        checks::tables::lead_to_what_serves(&cloud, &places)
     }
+}
+
+/// A connection, named alike from both ends.
+fn pair(a: usize, b: usize) -> (usize, usize) {
+    (a.min(b), a.max(b))
 }

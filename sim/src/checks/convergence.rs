@@ -5,52 +5,78 @@ use std::collections::BTreeMap;
 use ledger::codec;
 use reactors::node::Node;
 
-use super::Violation;
+use super::{Holds, Violation};
 
-/// A hash of the ids of all ops in order: two replicas with one vector root may still differ in ops that
-/// they hold but cannot prove to others yet.
-fn ops_of(node: &Node) -> [u8; 32] {
-    let mut hasher = blake3::Hasher::new();
-    for op in node.replica().log().iter() {
-        hasher.update(&op.id().0);
+/// What a node holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct View {
+    /// Which node.
+    pub node: usize,
+    /// How many ops.
+    pub ops: usize,
+    /// A hash of the ids of all of them in order: two replicas with one vector may still differ in ops that
+    /// they hold but cannot prove to others yet.
+    pub log: [u8; 32],
+    /// The root of what it can prove to others.
+    pub vector: [u8; 32],
+    /// Ops that wait for something.
+    pub waiting: usize,
+    /// The bytes of its view.
+    pub cloud: Vec<u8>,
+}
+
+impl View {
+    /// Of a node.
+    pub fn of(index: usize, node: &Node) -> Self {
+        let log = node.replica().log();
+        let mut hasher = blake3::Hasher::new();
+        for op in log.iter() {
+            hasher.update(&op.id().0);
+        }
+        Self {
+            node: index,
+            ops: log.len(),
+            log: *hasher.finalize().as_bytes(),
+            vector: log.vector().root(),
+            waiting: node.replica().waiting().0,
+            cloud: codec::encode(&*node.cloud()),
+        }
     }
-    *hasher.finalize().as_bytes()
+}
+
+fn violated(seen: String) -> Holds {
+    Err(Violation { claim: "convergence", seen })
 }
 
 /// At any time: equal logs, equal bytes.
-pub fn same_ops_same_view<'a>(nodes: impl Iterator<Item = (usize, &'a Node)>) -> Result<(), Violation> {
-    let mut first: BTreeMap<[u8; 32], (usize, Vec<u8>)> = BTreeMap::new();
-    for (index, node) in nodes {
-        let root = ops_of(node);
-        let bytes = codec::encode(&*node.cloud());
-        match first.get(&root) {
-            Some((other, theirs)) if *theirs != bytes => {
-                return Err(Violation {
-                    claim: "convergence",
-                    seen: format!("nodes {other} and {index} hold the same ops, but their views differ"),
-                });
-            }
-            Some(_) => {}
-            None => {
-                first.insert(root, (index, bytes));
-            }
+pub fn same_ops_same_view(views: &[View]) -> Holds {
+    let mut first: BTreeMap<[u8; 32], &View> = BTreeMap::new();
+    for view in views {
+        let other = first.entry(view.log).or_insert(view);
+        if other.cloud != view.cloud {
+            let (left, right) = (other.node, view.node);
+            return violated(format!("nodes {left} and {right} hold the same ops, but their views differ"));
         }
     }
     Ok(())
 }
 
-/// At the end: everybody holds everything.
-pub fn all_hold_the_same<'a>(nodes: impl Iterator<Item = (usize, &'a Node)>) -> Result<(), Violation> {
-    let lengths: Vec<(usize, usize, [u8; 32])> = nodes
-        .map(|(index, node)| (index, node.replica().log().len(), ops_of(node)))
-        .collect();
-    if lengths.windows(2).any(|pair| pair[0].2 != pair[1].2) {
-        let counts: Vec<String> =
-            lengths.iter().map(|(index, count, _)| format!("node {index}: {count} ops")).collect();
-        return Err(Violation {
-            claim: "convergence",
-            seen: format!("the healed network did not come to one log: {}", counts.join(", ")),
-        });
+/// At the end: everybody holds everything and can prove it, and nothing waits any more.
+pub fn all_hold_the_same(views: &[View]) -> Holds {
+    let told = |what: &dyn Fn(&View) -> String| {
+        let each: Vec<String> = views.iter().map(|view| format!("node {}: {}", view.node, what(view))).collect();
+        each.join(", ")
+    };
+    if views.windows(2).any(|pair| pair[0].log != pair[1].log) {
+        let counts = told(&|view| format!("{} ops", view.ops));
+        return violated(format!("the healed network did not come to one log: {counts}"));
+    }
+    if views.windows(2).any(|pair| pair[0].vector != pair[1].vector) {
+        return violated("all nodes hold the same ops, but not all can prove them".into());
+    }
+    if views.iter().any(|view| view.waiting > 0) {
+        let waiting = told(&|view| format!("{} wait", view.waiting));
+        return violated(format!("all nodes hold the same ops, but there are some that wait for more: {waiting}"));
     }
     Ok(())
 }

@@ -1,80 +1,158 @@
 //! Machines follow the log: once the network is healed and has settled, an instance that is wanted and
-//! placed runs exactly once, on the node of the placement that counts; nothing else runs.
+//! placed runs exactly once, on the node of the placement that counts; nothing else runs, nothing is left of
+//! what is gone, and the log tells of each machine what is so.
 
+use ledger::id::NodeId;
 use ledger::report::instances::Phase;
 use projections::cloud::Cloud;
 use projections::images::BuildState;
-use projections::instances::Wanted;
+use projections::instances::{Instance, Placement, Wanted};
+use vmm::machine::MachineState;
 
-use super::Violation;
-use crate::host::Host;
+use super::{Holds, Place, Violation, held_somewhere};
+use crate::host::{Host, Machine};
 
-/// No host ever went back to an older generation.
-pub fn never_backward(index: usize, host: &Host) -> Result<(), Violation> {
-    if host.backward_starts > 0 {
-        return Err(Violation {
-            claim: "machines",
-            seen: format!("node {index} was told {} times to start an older generation", host.backward_starts),
-        });
+fn violated(seen: String) -> Holds {
+    Err(Violation { claim: "machines", seen })
+}
+
+/// At any time: no hand was ever told to go back to an older generation.
+pub fn never_backward(index: usize, host: &Host) -> Holds {
+    match host.backward() {
+        0 => Ok(()),
+        times => violated(format!("node {index} was told {times} times to go back to an older generation")),
+    }
+}
+
+/// At the end: what runs is what should.
+pub fn as_wanted(cloud: &Cloud, places: &[Place<'_>]) -> Holds {
+    for instance in cloud.instances.values() {
+        one(cloud, places, instance)?;
+    }
+    for place in places {
+        if let Some(stray) = place.host.machines().keys().find(|id| !cloud.instances.contains_key(*id)) {
+            return violated(format!("node {} keeps {}, which no log knows", place.index, stray.short()));
+        }
     }
     Ok(())
 }
 
-/// At the end: what runs is what should.
-pub fn as_wanted<'a>(
+fn one(cloud: &Cloud, places: &[Place<'_>], instance: &Instance) -> Holds {
+    let name = instance.id.short();
+    let kept = places
+        .iter()
+        .filter_map(|place| Some((place, place.host.machines().get(&instance.id)?)));
+    let kept: Vec<(&Place<'_>, &Machine)> = kept.collect();
+    let alive: Vec<_> = kept.iter().filter(|(_, machine)| machine.state.is_alive()).collect();
+    let wanted = instance.wanted;
+    let Some(placed) = instance.placement() else {
+        if let Some((place, _)) = kept.first() {
+            return violated(format!("instance {name} is placed nowhere, but node {} keeps it", place.index));
+        }
+        return match wanted {
+            Wanted::Running if can_be_placed(cloud, instance) && instance.cannot_place.is_none() => {
+                violated(format!("instance {name} was neither placed nor refused"))
+            }
+            Wanted::Deleted => violated(format!("instance {name} is deleted, nothing is left, but it is not gone")),
+            _ => Ok(()),
+        };
+    };
+    let holder = places.iter().find(|place| place.id == placed.node);
+    if let Some((place, machine)) = kept.iter().find(|(place, _)| place.id != placed.node)
+        && (holder.is_some() || machine.state.is_alive())
+    {
+        return violated(format!(
+            "instance {name} is placed on {}, but node {} keeps {machine:?}",
+            placed.node.short(),
+            place.index
+        ));
+    }
+    let Some(holder) = holder else {
+        // Its node is gone. What should run goes elsewhere, if there is room.
+        return match wanted {
+            Wanted::Running if can_be_placed(cloud, instance) && instance.cannot_place.is_none() => {
+                violated(format!("instance {name} is still placed on {}, which is gone", placed.node.short()))
+            }
+            _ => Ok(()),
+        };
+    };
+    let machine = kept.first().map(|(_, machine)| *machine);
+    if let Some(machine) = machine.filter(|machine| machine.generation != placed.generation) {
+        return violated(format!(
+            "instance {name} is placed in generation {}, but node {} keeps {machine:?}",
+            placed.generation, holder.index
+        ));
+    }
+    match wanted {
+        Wanted::Running if instance.has_ended() => match alive.first() {
+            Some((place, _)) => violated(format!("instance {name} has ended, but runs on node {}", place.index)),
+            None => told(instance, placed.node, machine),
+        },
+        Wanted::Running => runs(cloud, places, instance, placed, machine),
+        Wanted::Stopped => match alive.first() {
+            Some((place, _)) => violated(format!("instance {name} is stopped, but runs on node {}", place.index)),
+            None if instance.has_ended() => told(instance, placed.node, machine),
+            None => violated(format!("instance {name} stands still, but the log says {:?}", instance.status)),
+        },
+        Wanted::Deleted => violated(format!(
+            "instance {name} is deleted, but it is not gone; its node {} keeps {machine:?}",
+            holder.index
+        )),
+    }
+}
+
+/// Whether there is an image to start it from. Why there is none is told with `cannot_place`.
+fn can_be_placed(cloud: &Cloud, instance: &Instance) -> bool {
+    let build = cloud.builds.get(&instance.request.build);
+    build.is_some_and(|build| matches!(build.state, BuildState::Built { .. } | BuildState::Failed { .. }))
+}
+
+fn runs(
     cloud: &Cloud,
-    hosts: impl Iterator<Item = (ledger::id::NodeId, &'a Host)> + Clone,
-) -> Result<(), Violation> {
-    let claim = "machines";
-    for instance in cloud.instances.values() {
-        let holders: Vec<_> = hosts
-            .clone()
-            .filter_map(|(node, host)| host.machines().get(&instance.id).map(|running| (node, running)))
-            .collect();
-        let built = cloud
-            .builds
-            .get(&instance.request.build)
-            .is_some_and(|build| matches!(build.state, BuildState::Built { .. }));
-        let ended = instance
-            .status
-            .as_ref()
-            .is_some_and(|status| matches!(status.phase, Phase::Failed { .. } | Phase::Stopped));
-        let wanted = instance.wanted == Wanted::Running && built;
-        match instance.placement() {
-            Some(placement) if wanted && !ended => {
-                let right = holders.len() == 1
-                    && holders[0].0 == placement.node
-                    && holders[0].1.generation == placement.generation;
-                if !right {
-                    return Err(Violation {
-                        claim,
-                        seen: format!(
-                            "instance {} should run on {} in generation {}, but runs {} times: {holders:?}; {:?}",
-                            instance.id.short(),
-                            placement.node.short(),
-                            placement.generation,
-                            holders.len(),
-                            instance.status,
-                        ),
-                    });
-                }
-            }
-            None if wanted && instance.cannot_place.is_none() => {
-                let seen = format!("instance {} was neither placed nor refused", instance.id.short());
-                return Err(Violation { claim, seen });
-            }
-            _ if !wanted && !holders.is_empty() => {
-                let seen = format!("instance {} is wanted {:?}, but runs", instance.id.short(), instance.wanted);
-                return Err(Violation { claim, seen });
-            }
-            _ => {}
-        }
+    places: &[Place<'_>],
+    instance: &Instance,
+    placed: &Placement,
+    machine: Option<&Machine>,
+) -> Holds {
+    if machine.is_some_and(|machine| machine.state == MachineState::Running { serving: true }) {
+        return told(instance, placed.node, machine);
     }
-    for (node, host) in hosts {
-        if let Some(stray) = host.machines().keys().find(|instance| !cloud.instances.contains_key(*instance)) {
-            let seen = format!("node {} runs {}, which no log knows", node.short(), stray.short());
-            return Err(Violation { claim, seen });
-        }
+    let image = match cloud.builds.get(&instance.request.build).map(|build| &build.state) {
+        Some(BuildState::Built { image, .. }) => *image,
+        _ => return Ok(()),
+    };
+    // An image may have gone with the only node that held it; and a node may have no room for all that was
+    // placed on it at once.
+    let excused = !held_somewhere(places, image) || instance.cannot_place.is_some();
+    if excused && machine.is_none_or(|machine| !machine.state.is_alive()) {
+        return Ok(());
     }
-    Ok(())
+    violated(format!(
+        "instance {} should run on {} in generation {}, but there is {machine:?}; the log says {:?}",
+        instance.id.short(),
+        placed.node.short(),
+        placed.generation,
+        instance.status,
+    ))
+}
+
+/// The log tells of a machine what is so.
+fn told(instance: &Instance, holder: NodeId, machine: Option<&Machine>) -> Holds {
+    let phase = instance.status.as_ref().map(|status| &status.phase);
+    let agrees = match machine.map(|machine| &machine.state) {
+        Some(MachineState::Running { serving: true }) => matches!(phase, Some(Phase::Serving)),
+        Some(MachineState::Stopped | MachineState::Failed { .. }) | None => {
+            matches!(phase, Some(Phase::Stopped | Phase::Failed { .. }))
+        }
+        Some(_) => false,
+    };
+    if agrees {
+        return Ok(());
+    }
+    violated(format!(
+        "of instance {} the log says {:?}, but {} keeps {machine:?}",
+        instance.id.short(),
+        instance.status,
+        holder.short()
+    ))
 }
