@@ -5,10 +5,9 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use hickory_server::net::xfer::Protocol;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
-
-use crate::answer::Transport;
 
 /// How long one server may take.
 const WAIT: Duration = Duration::from_secs(2);
@@ -18,16 +17,16 @@ pub(crate) const UPSTREAMS_MAX: usize = 4;
 const STRAYS_MAX: usize = 16;
 
 /// Asks the servers in order; `None` when none answered. The reply carries the id of the query.
-pub(crate) async fn forward(query: &[u8], transport: Transport, upstreams: &[SocketAddr]) -> Option<Vec<u8>> {
+pub(crate) async fn forward(query: &[u8], protocol: Protocol, upstreams: &[SocketAddr]) -> Option<Vec<u8>> {
     let question_end = question_end(query)?;
     for upstream in upstreams.iter().take(UPSTREAMS_MAX) {
         let mut ours = query.to_vec();
         let id: [u8; 2] = rand::random();
         ours[..2].copy_from_slice(&id);
         let asked = async {
-            match transport {
-                Transport::Udp => over_udp(&ours, question_end, *upstream).await,
-                Transport::Tcp => over_tcp(&ours, question_end, *upstream).await,
+            match protocol {
+                Protocol::Udp => over_udp(&ours, question_end, *upstream).await,
+                _ => over_tcp(&ours, question_end, *upstream).await,
             }
         };
         match tokio::time::timeout(WAIT, asked).await {

@@ -1,14 +1,18 @@
-//! The server: sockets with bounds. UDP answers in the loop that received, TCP in a task a connection,
-//! passed-on questions in tasks of their own.
+//! The server: sockets with bounds, each message handed to the [`Authority`]. UDP answers in the loop that
+//! received, TCP in a task a connection, passed-on questions in tasks of their own.
+//!
+//! Not hickory-server's own `Server`: that takes any number of connections and starts a task for each
+//! datagram, and it sets memory aside for as many questions as a header claims.
 
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use hickory_server::net::xfer::Protocol;
+use hickory_server::server::Request;
 use net::names::NameTable;
 use net::prefix::Prefix;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -18,10 +22,10 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::answer::{self, Asked, Index, Kind, Outcome, Transport};
-use crate::clients;
-use crate::counters::{Counters, Counts, count};
+use crate::authority::{Authority, Outcome};
+use crate::counters::{Counters, count};
 use crate::io::forward;
+use crate::reply;
 
 /// TCP connections at once.
 const CONNECTIONS_MAX: usize = 256;
@@ -87,11 +91,8 @@ pub struct DnsServer {
 
 #[derive(Debug)]
 struct Shared {
-    config: DnsConfig,
-    table: Arc<ArcSwap<NameTable>>,
-    index: ArcSwap<Index>,
-    turn: AtomicU32,
-    counts: Counts,
+    authority: Authority,
+    upstreams: Vec<SocketAddr>,
     forwards: Arc<Semaphore>,
     connections: Arc<Semaphore>,
     clients: Mutex<HashMap<IpAddr, u32>>,
@@ -120,13 +121,10 @@ impl Dns {
         if let Some(address) = config.upstreams.iter().find(itself) {
             return Err(StartError::Itself { address: *address });
         }
-        let index = ArcSwap::from_pointee(Index::new(table.load_full()));
+        let forward_for = (!config.upstreams.is_empty()).then_some(config.forward_for);
         let shared = Arc::new(Shared {
-            config,
-            table,
-            index,
-            turn: AtomicU32::new(rand::random()),
-            counts: Counts::default(),
+            authority: Authority::new(table, config.own, forward_for, rand::random()),
+            upstreams: config.upstreams,
             forwards: Arc::new(Semaphore::new(FORWARDS_MAX)),
             connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
             clients: Mutex::default(),
@@ -159,7 +157,7 @@ impl DnsServer {
 
     /// A reading of all counts.
     pub fn counters(&self) -> Counters {
-        self.shared.counts.read()
+        self.shared.authority.counts.read()
     }
 
     /// Stops listening and waits for what is under way, for a while.
@@ -220,56 +218,24 @@ async fn stoppable(stop: CancellationToken, work: impl Future<Output = ()>) {
 }
 
 impl Shared {
-    /// The index of the table as it is now.
-    fn index(&self) -> Arc<Index> {
-        let table = self.table.load_full();
-        let index = self.index.load_full();
-        if index.is_of(&table) {
-            return index;
-        }
-        let index = Arc::new(Index::new(table));
-        self.index.store(index.clone());
-        index
-    }
-
-    fn decide(&self, bytes: &[u8], client: IpAddr, transport: Transport) -> Outcome {
-        count(&self.counts.queries);
-        let may_forward =
-            !self.config.upstreams.is_empty() && clients::may_forward(client, &self.config.forward_for);
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let asked = Asked {
-            transport,
-            may_forward,
-            turn,
-            own: &self.config.own,
-        };
-        let outcome = answer::answer(bytes, asked, &self.index());
-        match &outcome {
-            Outcome::Reply(_, kind) => count(match kind {
-                Kind::Answered => &self.counts.answered,
-                Kind::NoData => &self.counts.no_data,
-                Kind::NoSuchName => &self.counts.no_such_name,
-                Kind::Refused => &self.counts.refused,
-                Kind::Malformed => &self.counts.malformed,
-                Kind::Truncated => &self.counts.truncated,
-            }),
-            Outcome::Silence => count(&self.counts.malformed),
-            Outcome::Forward => {}
-        }
-        outcome
-    }
-
     /// Passes a question on, or says that it failed.
-    async fn pass_on(&self, query: &[u8], transport: Transport) -> Option<Vec<u8>> {
-        let Some(reply) = forward::forward(query, transport, &self.config.upstreams).await else {
-            count(&self.counts.forward_failed);
-            return answer::failure(query);
-        };
-        count(&self.counts.forwarded);
-        if transport == Transport::Udp && reply.len() > answer::udp_room(query) {
-            return answer::cut(&reply).or_else(|| answer::failure(query));
+    async fn pass_on(&self, request: &Request) -> Option<Vec<u8>> {
+        let counts = &self.authority.counts;
+        let answered = forward::forward(request.as_slice(), request.protocol(), &self.upstreams).await;
+        count(match answered {
+            Some(_) => &counts.forwarded,
+            None => &counts.forward_failed,
+        });
+        match answered.and_then(|reply| reply::fit(reply, request)) {
+            Some(reply) => Some(reply),
+            None => reply::failure(request).await,
         }
-        Some(reply)
+    }
+
+    /// Says that too many questions are being passed on.
+    async fn busy(&self, request: &Request) -> Option<Vec<u8>> {
+        count(&self.authority.counts.forward_busy);
+        reply::failure(request).await
     }
 
     /// Takes one of a client's places for connections; given back when the place is dropped.
@@ -317,20 +283,19 @@ async fn serve_udp(socket: Arc<UdpSocket>, shared: Arc<Shared>, tasks: TaskTrack
             }
         };
         let query = &buffer[..length];
-        match shared.decide(query, client.ip(), Transport::Udp) {
-            Outcome::Reply(reply, _) => send(&socket, &reply, client).await,
+        match shared.authority.decide(query, client, Protocol::Udp).await {
+            Outcome::Reply(reply) => send(&socket, &reply, client).await,
             Outcome::Silence => {}
-            Outcome::Forward => {
+            Outcome::Forward(request) => {
                 let Ok(place) = shared.forwards.clone().try_acquire_owned() else {
-                    count(&shared.counts.forward_busy);
-                    if let Some(failure) = answer::failure(query) {
+                    if let Some(failure) = shared.busy(&request).await {
                         send(&socket, &failure, client).await;
                     }
                     continue;
                 };
-                let (query, socket, shared) = (query.to_vec(), socket.clone(), shared.clone());
+                let (socket, shared) = (socket.clone(), shared.clone());
                 tasks.spawn(stoppable(shared.stop.clone(), async move {
-                    if let Some(reply) = shared.pass_on(&query, Transport::Udp).await {
+                    if let Some(reply) = shared.pass_on(&request).await {
                         send(&socket, &reply, client).await;
                     }
                     drop(place);
@@ -361,12 +326,12 @@ async fn serve_tcp(listener: TcpListener, shared: Arc<Shared>, tasks: TaskTracke
             shared.place(client.ip().to_canonical()),
         );
         let (Ok(of_all), Some(of_client)) = places else {
-            count(&shared.counts.connections_refused);
+            count(&shared.authority.counts.connections_refused);
             continue;
         };
         let shared = shared.clone();
         tasks.spawn(stoppable(shared.stop.clone(), async move {
-            if let Err(error) = converse(stream, client.ip(), &shared).await {
+            if let Err(error) = converse(stream, client, &shared).await {
                 tracing::trace!(%client, %error, "a DNS connection ended");
             }
             drop((of_all, of_client));
@@ -375,7 +340,7 @@ async fn serve_tcp(listener: TcpListener, shared: Arc<Shared>, tasks: TaskTracke
 }
 
 /// Questions and answers on one connection, one at a time, until the client leaves or is too slow.
-async fn converse(mut stream: TcpStream, client: IpAddr, shared: &Shared) -> io::Result<()> {
+async fn converse(mut stream: TcpStream, client: SocketAddr, shared: &Shared) -> io::Result<()> {
     loop {
         let read = async {
             let mut query = vec![0; usize::from(stream.read_u16().await?)];
@@ -383,15 +348,12 @@ async fn converse(mut stream: TcpStream, client: IpAddr, shared: &Shared) -> io:
             io::Result::Ok(query)
         };
         let query = timeout(IDLE_WAIT, read).await??;
-        let reply = match shared.decide(&query, client, Transport::Tcp) {
-            Outcome::Reply(reply, _) => Some(reply),
+        let reply = match shared.authority.decide(&query, client, Protocol::Tcp).await {
+            Outcome::Reply(reply) => Some(reply),
             Outcome::Silence => return Ok(()),
-            Outcome::Forward => match shared.forwards.try_acquire() {
-                Ok(_place) => shared.pass_on(&query, Transport::Tcp).await,
-                Err(_) => {
-                    count(&shared.counts.forward_busy);
-                    answer::failure(&query)
-                }
+            Outcome::Forward(request) => match shared.forwards.try_acquire() {
+                Ok(_place) => shared.pass_on(&request).await,
+                Err(_) => shared.busy(&request).await,
             },
         };
         let Some(reply) = reply else { return Ok(()) };
