@@ -38,7 +38,7 @@ fn rig(test: &str) -> Option<Command> {
         assert_eq!(output.status.code(), Some(0), "{err}");
     });
     let mut command = script();
-    command.args(["run", "--timeout", "90", "--mem", "512"]);
+    command.args(["run", "--timeout", "180", "--mem", "512"]);
     Some(command)
 }
 
