@@ -9,7 +9,8 @@
 //!                       │  └─────────────────────┘  │ so the next rest is longer
 //!                       └── deadline: taken as lost ┘
 //! ```
-//! A report counts as done once it has passed. A table passes when it differs from the one before it.
+//! A report counts as done once it has passed. A table passes when it differs from the one before it, and
+//! once that one is applied: of two under way, the older could be the last to take effect.
 
 use std::collections::BTreeMap;
 
@@ -167,6 +168,8 @@ struct Entry {
 #[derive(Clone, Debug)]
 struct Table {
     passed: Action,
+    /// The hand is at it, until this time at the latest.
+    in_flight_ms: Option<u64>,
     /// The hand could not apply it: pass it again at this time, changed or not.
     retry_ms: Option<u64>,
     tries: u32,
@@ -233,6 +236,7 @@ impl Pace {
             let tries = self.tables.get(key).map_or(0, |table| table.tries) + 1;
             let rest_ms = self.rest_ms(key, kind.rule().backoff_ms, tries);
             if let Some(table) = self.tables.get_mut(key) {
+                table.in_flight_ms = None;
                 (table.tries, table.retry_ms) = if ok {
                     (0, None)
                 } else {
@@ -266,7 +270,11 @@ impl Pace {
                 State::InFlight { until_ms } | State::Resting { until_ms } => until_ms,
             });
         entries
-            .chain(self.tables.values().filter_map(|table| table.retry_ms))
+            .chain(
+                self.tables
+                    .values()
+                    .filter_map(|table| table.in_flight_ms.or(table.retry_ms)),
+            )
             .min()
     }
 
@@ -331,6 +339,9 @@ impl Pace {
     fn pass_table(&mut self, key: ActionKey, mut action: Action, now_ms: u64) -> Option<Action> {
         let before = self.tables.get(&key);
         if let Some(before) = before {
+            if before.in_flight_ms.is_some_and(|until_ms| now_ms < until_ms) {
+                return None;
+            }
             let retry = before.retry_ms.is_some_and(|retry_ms| now_ms >= retry_ms);
             if is_same_table(&before.passed, &action) && !retry {
                 return None;
@@ -344,6 +355,7 @@ impl Pace {
             key,
             Table {
                 passed: action.clone(),
+                in_flight_ms: Some(now_ms.saturating_add(TABLE.deadline_ms)),
                 retry_ms: None,
                 tries,
             },
@@ -671,12 +683,14 @@ mod tests {
     fn a_table_passes_when_it_changes() {
         let mut pace = Pace::new(NODE);
         assert_eq!(pace.filter(vec![names("a", 7)], 0), [names("a", 7)]);
+        pace.done(&ActionKey::Names, true, 0);
         assert_eq!(
             pace.filter(vec![names("a", 9)], 1),
             [],
             "a serial alone says nothing"
         );
         assert_eq!(pace.filter(vec![names("b", 9)], 2), [names("b", 9)]);
+        pace.done(&ActionKey::Names, true, 2);
         assert_eq!(
             pace.filter(vec![names("a", 9)], 3),
             [names("a", 10)],
@@ -684,6 +698,22 @@ mod tests {
         );
         pace.done(&ActionKey::Names, true, 4);
         assert_eq!(pace.filter(vec![names("a", 9)], 5), []);
+    }
+
+    #[test]
+    fn a_table_waits_until_the_one_before_it_is_applied_or_lost() {
+        let mut pace = Pace::new(NODE);
+        pace.filter(vec![names("a", 1)], 0);
+        assert_eq!(
+            pace.filter(vec![names("b", 1)], 1),
+            [],
+            "they could change places"
+        );
+        pace.done(&ActionKey::Names, true, 2);
+        assert_eq!(pace.filter(vec![names("b", 1)], 2), [names("b", 2)]);
+        let lost_ms = 2 + TABLE.deadline_ms;
+        assert_eq!(pace.filter(vec![names("c", 1)], lost_ms - 1), []);
+        assert_eq!(pace.filter(vec![names("c", 1)], lost_ms), [names("c", 3)]);
     }
 
     #[test]

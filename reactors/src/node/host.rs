@@ -137,13 +137,6 @@ impl Node {
             .get(&instance)
             .map(|machine| machine.generation);
         if held.is_some_and(|held| generation < held) {
-            // It is about what stood there before the start that is under way, if about anything: that is
-            // what a start that fails goes back to.
-            if let Some(Some(before)) = self.before_start.get_mut(&instance)
-                && before.generation == generation
-            {
-                before.state = state;
-            }
             return;
         }
         let machines = &mut self.sees().machines;
