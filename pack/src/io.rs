@@ -4,6 +4,7 @@
 
 pub mod base;
 pub mod build;
+mod confine;
 pub mod context;
 pub mod disk;
 mod edits;

@@ -8,6 +8,9 @@ use pack::image::{HealthCheck, ImageManifest};
 use pack::io::build::{BuildError, BuildEvent, Builder, BuiltImage};
 use pack::io::context;
 use std::fs;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
@@ -290,6 +293,8 @@ fn a_run_sees_its_own_tree_and_nothing_of_the_host() {
     fs::write(context.path().join("probe.sh"), PROBE).unwrap();
     let secret = bench.folder.path().join("host-secret");
     fs::write(&secret, "secret").unwrap();
+    let name = SocketAddr::from_abstract_name("formation-test-of-the-sandbox").unwrap();
+    let _host = UnixListener::bind_addr(&name).unwrap();
     let text = format!(
         "NAME probe\nCOPY probe.sh /probe.sh\nENV TOLD='by \"ENV\"'\nWORKDIR /work\n\
          RUN sh /probe.sh {} > /result\nRUN mkdir -p {folder} && ln -s {folder} /out\nCOPY probe.sh /out/escaped\n",
@@ -314,6 +319,12 @@ fn a_run_sees_its_own_tree_and_nothing_of_the_host() {
     changes the host's name: no
     changes owners: yes
     writes to /dev/null: yes
+    becomes root of a user namespace: no
+    reads the host's pages: no
+    speaks to a hypervisor: no
+    loads programs into the kernel: no
+    connects to a socket of the host: no
+    stands back: 10
     capabilities: CapEff:00000000a00405fb
     new privileges: NoNewPrivs:1
     "#);
@@ -346,9 +357,46 @@ try "writes sysrq" sh -c 'echo h > /proc/sysrq-trigger'
 try "changes the host's name" hostname other
 try "changes owners" sh -c 'touch /o && chown 1000:1000 /o'
 try "writes to /dev/null" sh -c 'echo x > /dev/null'
+try "becomes root of a user namespace" unshare -Ur true
+try "reads the host's pages" sh -c 'head -c 8 /proc/kpageflags | grep -q .'
+try "speaks to a hypervisor" perl -e 'socket(S, 40, 1, 0) or exit 1'
+try "loads programs into the kernel" perl -e '$! = 0; syscall(321, 0, 0, 0); exit($!{EPERM} ? 1 : 0)'
+try "connects to a socket of the host" perl -e 'use Socket; socket(C, AF_UNIX, SOCK_STREAM, 0) or exit 1; connect(C, sockaddr_un("\0formation-test-of-the-sandbox")) or exit 1'
+say "stands back" "$(nice)"
 say "capabilities" "$(grep CapEff /proc/self/status | tr -d '\t')"
 say "new privileges" "$(grep NoNewPrivs /proc/self/status | tr -d '\t')"
 "#;
+
+#[test]
+fn no_other_user_of_the_host_reaches_what_a_step_made() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let cache = folder.path().join("cache");
+    fs::create_dir(&cache).unwrap();
+    fs::set_permissions(&cache, fs::Permissions::from_mode(0o755)).unwrap();
+    Builder::open(&cache).unwrap();
+    // Within may lie a shell that belongs to root and says so to whoever starts it.
+    assert_eq!(fs::metadata(&cache).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+#[test]
+fn a_step_that_starts_programs_without_end_is_ended() {
+    if cannot_run("a_step_that_starts_programs_without_end_is_ended") {
+        return;
+    }
+    let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let bench = Bench::new("builder");
+    let context = tempfile::TempDir::new().unwrap();
+    let flood = "NAME x\nRUN perl -e 'for (1..6000) { my $p = fork; defined $p or die \"no more: $!\"; \
+                 if (!$p) { sleep 20; exit } } sleep 20'\n";
+    let (result, _) = bench.build(context.path(), flood);
+    let error = result.unwrap_err().to_string();
+    // The kernel says no, where a namespace has a bound of its own; else the builder notices.
+    assert!(
+        error.contains("no more: ") || error.contains("4096 processes"),
+        "{error}"
+    );
+    is_clean(&cache("builder"));
+}
 
 #[test]
 fn a_failing_step_shows_its_last_lines_and_leaves_nothing_behind() {

@@ -26,6 +26,7 @@ use crate::plan::{self, BuildPlan, MissingSource, RECIPE_VERSION, StepAction};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
@@ -188,6 +189,8 @@ impl Builder {
         let cache = cache.into();
         fs::create_dir_all(&cache)?;
         let cache = cache.canonicalize()?;
+        // A step may leave a set-user-id file of root's in its tree: no other user of this host may reach it.
+        fs::set_permissions(&cache, fs::Permissions::from_mode(0o700))?;
         let lock = File::create(cache.join("lock"))?;
         // Nobody builds: then what lies in the way was left by a killed builder.
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {

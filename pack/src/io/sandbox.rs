@@ -6,9 +6,11 @@
 //! ```
 //! pid 1 stays ours, because the kernel spares a pid 1 the signals that end any other program.
 //! What it may: the network (RUN and INSTALL fetch things), its tree, a few capabilities that dpkg needs. What it
-//! may not: see a file or process of the host, make device nodes, mount, change kernel settings, run for ever.
+//! may not: see a file or process of the host, make device nodes, mount, change kernel settings, run for ever,
+//! ask the kernel for what no build needs, or take the host's memory and tasks (`confine`).
 //! The mount namespace of the builder's thread is private too (`layers.rs`), so nothing is ever left mounted.
 
+use super::confine::{self, Fence, Taken};
 use super::steplog::StepLog;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::mount::{
@@ -67,6 +69,15 @@ pub enum RunError {
     /// It filled the disk.
     #[error("it was killed because it left the builder's disk less than {} MiB", FREE_BYTES_MIN >> 20)]
     DiskFull,
+    /// It took the host's memory.
+    #[error("it was killed because it took more than {} MiB of memory", confine::memory_bytes_max() >> 20)]
+    MemoryFull,
+    /// It started too much.
+    #[error(
+        "it was killed because it had more than {} processes and threads at once",
+        confine::TASKS_MAX
+    )]
+    TooManyTasks,
     /// Its output could not be read.
     #[error("its output could not be read: {0}")]
     Output(#[source] io::Error),
@@ -121,7 +132,12 @@ pub(super) fn run(
         World::Tree { root, .. } => Some(*root),
         World::Host => None,
     };
-    let read = pump(&mut reader, deadline, grows, log);
+    let watched = grows.map(|root| Watched {
+        root,
+        warden: child.id(),
+        memory_bytes_max: confine::memory_bytes_max(),
+    });
+    let read = pump(&mut reader, deadline, watched, log);
     if !matches!(read, Ok(Pumped::Ended)) {
         // The warden's death takes pid 1 with it, and that the rest.
         let _ = child.kill();
@@ -130,7 +146,7 @@ pub(super) fn run(
     match read {
         Ok(Pumped::Ended) => judge(status),
         Ok(Pumped::TimeUp) => Err(RunError::TimedOut(ms_max / 1000)),
-        Ok(Pumped::DiskFull) => Err(RunError::DiskFull),
+        Ok(Pumped::Over(error)) => Err(error),
         Err(error) => Err(RunError::Output(error)),
     }
 }
@@ -140,7 +156,30 @@ enum Pumped {
     /// The last writer is gone.
     Ended,
     TimeUp,
-    DiskFull,
+    /// More than its share of the host.
+    Over(RunError),
+}
+
+/// What is looked at while a step runs.
+struct Watched<'a> {
+    /// On the file system that must not fill up.
+    root: &'a Path,
+    warden: u32,
+    memory_bytes_max: u64,
+}
+
+impl Watched<'_> {
+    fn look(&self) -> io::Result<Option<RunError>> {
+        let disk = rustix::fs::statvfs(self.root)?;
+        if disk.f_bavail.saturating_mul(disk.f_frsize) < FREE_BYTES_MIN {
+            return Ok(Some(RunError::DiskFull));
+        }
+        let taken = Taken::under(self.warden).unwrap_or_default();
+        if taken.tasks > confine::TASKS_MAX {
+            return Ok(Some(RunError::TooManyTasks));
+        }
+        Ok((taken.memory_bytes > self.memory_bytes_max).then_some(RunError::MemoryFull))
+    }
 }
 
 fn judge(status: ExitStatus) -> Result<(), RunError> {
@@ -152,11 +191,11 @@ fn judge(status: ExitStatus) -> Result<(), RunError> {
     }
 }
 
-/// Reads until the last writer is gone, the time is up, or the file system of `grows` is nearly full.
+/// Reads until the last writer is gone, the time is up, or what is watched takes too much.
 fn pump(
     reader: &mut io::PipeReader,
     deadline: Instant,
-    grows: Option<&Path>,
+    watched: Option<Watched<'_>>,
     log: &mut StepLog<'_>,
 ) -> io::Result<Pumped> {
     const TICK: Duration = Duration::from_millis(500);
@@ -165,11 +204,8 @@ fn pump(
     loop {
         if looked.elapsed() > TICK {
             looked = Instant::now();
-            if let Some(path) = grows {
-                let disk = rustix::fs::statvfs(path)?;
-                if disk.f_bavail.saturating_mul(disk.f_frsize) < FREE_BYTES_MIN {
-                    return Ok(Pumped::DiskFull);
-                }
+            if let Some(error) = watched.as_ref().map_or(Ok(None), Watched::look)? {
+                return Ok(Pumped::Over(error));
             }
         }
         let left = deadline.saturating_duration_since(Instant::now());
@@ -199,6 +235,8 @@ struct Inside {
     root: CString,
     workdir: CString,
     binds: Vec<(OwnedFd, CString, bool)>,
+    fence: Fence,
+    tasks: Option<CString>,
 }
 
 impl Inside {
@@ -218,6 +256,8 @@ impl Inside {
             root: text(root.as_os_str().as_bytes())?,
             workdir: text(workdir.as_bytes())?,
             binds: prepared,
+            fence: Fence::prepare(),
+            tasks: confine::tasks_setting(),
         })
     }
 }
@@ -239,25 +279,24 @@ fn enter(inside: Option<&Inside>) -> io::Result<()> {
         return said(c"/proc", mount_proc());
     };
     // When memory runs out, the step is the first to go.
-    said(c"its rank when memory runs out", first_to_go())?;
+    said(
+        c"its rank when memory runs out",
+        write_to(c"/proc/thread-self/oom_score_adj", c"1000"),
+    )?;
     inside.become_root()?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     rustix::system::sethostname(b"build")?;
     limit()?;
     said(c"the working directory", chdir(inside.workdir.as_c_str()))?;
     said(c"capabilities", drop_privileges())?;
-    fork_under_warden()
+    fork_under_warden()?;
+    said(c"the filter of system calls", inside.fence.shut())
 }
 
-fn first_to_go() -> rustix::io::Result<()> {
+fn write_to(path: &CStr, text: &CStr) -> rustix::io::Result<()> {
     use rustix::fs::{CWD, Mode, OFlags, openat};
-    let file = openat(
-        CWD,
-        c"/proc/thread-self/oom_score_adj",
-        OFlags::WRONLY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
-    rustix::io::write(&file, b"1000").map(|_| ())
+    let file = openat(CWD, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::io::write(&file, text.to_bytes()).map(|_| ())
 }
 
 fn unshare(flags: UnshareFlags) -> rustix::io::Result<()> {
@@ -330,6 +369,17 @@ impl Inside {
         said(c"the root", unmount(c".", UnmountFlags::DETACH))?;
         said(c"the root", chdir(c"/"))?;
         said(c"/proc", mount_proc())?;
+        // Both are of the new namespaces; the bound on tasks only from Linux 6.14 on.
+        if let Some(tasks) = &self.tasks {
+            said(
+                c"the bound on tasks",
+                write_to(c"/proc/sys/kernel/pid_max", tasks),
+            )?;
+        }
+        said(
+            c"the bound on memory",
+            write_to(c"/proc/sys/kernel/shmall", confine::SHARED_PAGES_MAX),
+        )?;
         said(c"/dev", devices())?;
         let flags = MountFlags::NOSUID | MountFlags::NODEV;
         said(
@@ -418,6 +468,10 @@ fn guard_proc() -> io::Result<()> {
         c"/proc/bus",
         c"/proc/fs",
         c"/proc/acpi",
+        c"/proc/asound",
+        c"/proc/scsi",
+        c"/proc/driver",
+        c"/proc/dynamic_debug",
     ] {
         if optional(path, rustix::mount::mount_bind_recursive(path, path))? {
             let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
@@ -430,6 +484,16 @@ fn guard_proc() -> io::Result<()> {
         c"/proc/timer_list",
         c"/proc/kmsg",
         c"/proc/latency_stats",
+        c"/proc/sched_debug",
+        c"/proc/kallsyms",
+        c"/proc/kpagecgroup",
+        c"/proc/kpagecount",
+        c"/proc/kpageflags",
+        c"/proc/vmallocinfo",
+        c"/proc/slabinfo",
+        c"/proc/vmcore",
+        c"/proc/mtrr",
+        c"/proc/config.gz",
     ] {
         optional(path, rustix::mount::mount_bind(c"/dev/null", path))?;
     }
@@ -453,6 +517,7 @@ fn limit() -> io::Result<()> {
     setrlimit(Resource::Core, both(0))?;
     setrlimit(Resource::Fsize, both(FILE_BYTES_MAX))?;
     setrlimit(Resource::Nofile, both(OPEN_FILES_MAX))?;
+    rustix::process::setpriority_process(None, confine::NICE)?;
     Ok(())
 }
 
