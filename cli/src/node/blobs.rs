@@ -1,15 +1,17 @@
 //! Images and contexts between nodes: piece by piece over requests, each piece verified as it comes, from
-//! whoever has it; an interrupted fetch goes on where it stopped.
+//! whoever has it; an interrupted fetch goes on where it stopped. A node that gives wrong bytes or none is
+//! asked after the others, and soon not at all.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
 use ledger::id::{Digest, NodeId};
 use net_gossip::Handle;
 use pack::image::Manifest;
-use pack::io::store::{BlobStore, StoreError};
+use pack::io::store::{BlobStore, PartialBlob, StoreError};
 use serde::{Deserialize, Serialize};
+use tokio::task::block_in_place;
 
 /// Name of the service between nodes.
 pub const SERVICE: &str = "blob/1";
@@ -19,6 +21,13 @@ const PIECES_AT_ONCE: usize = 4;
 
 /// How long one piece may take.
 const PIECE_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long a fetch may take: less than the core gives it, so that there are never two of one blob. The next
+/// goes on where it stopped.
+const FETCH_LIMIT: Duration = Duration::from_secs(840);
+
+/// A node that has failed so often in one fetch is not asked again in it.
+const FAULTS_MAX: u32 = 3;
 
 /// Bytes of a request, at most.
 const REQUEST_BYTES_MAX: usize = 64;
@@ -59,12 +68,15 @@ pub enum FetchError {
         /// What the last node said.
         last: String,
     },
+    /// It took too long. What came is kept; the next fetch goes on from there.
+    #[error("{digest} did not come within {} s", FETCH_LIMIT.as_secs())]
+    TooSlow {
+        /// Which blob.
+        digest: Digest,
+    },
     /// The store could not take it.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A thread of this process died.
-    #[error("a thread that wrote to the store died")]
-    Thread,
 }
 
 /// The ledger's word for pack's digest.
@@ -83,7 +95,10 @@ pub async fn serve(store: Arc<BlobStore>, request: Vec<u8>) -> Result<Vec<u8>, S
         .map_err(|error| error.to_string())?;
     let digest = pack::image::Digest(ask.blob);
     let answer = tokio::task::spawn_blocking(move || match ask.part {
-        Part::Manifest => store.manifest(&digest)?.map(|manifest| manifest.to_bytes()).ok_or(StoreError::Unknown(digest)),
+        Part::Manifest => store
+            .manifest(&digest)?
+            .map(|manifest| manifest.to_bytes())
+            .ok_or(StoreError::Unknown(digest)),
         Part::Piece(index) => store.read_piece(&digest, index),
     });
     match answer.await {
@@ -102,103 +117,126 @@ pub async fn fetch(
     if store.holds(&to_pack(digest)) {
         return Ok(());
     }
-    let (manifest, order) = fetch_manifest(gossip, digest, from).await?;
-    let partial = {
-        // The partial blob borrows the store, so the whole fetch runs beside its owner.
-        let (store, gossip) = (Arc::clone(&store), gossip.clone());
-        async move {
-            let partial = store.begin(manifest)?;
-            let missing = partial.missing();
-            let mut pieces = futures::stream::iter(missing.into_iter().map(|index| {
-                let (gossip, order) = (&gossip, &order);
-                async move { (index, fetch_piece(gossip, digest, index, order).await) }
-            }))
+    let all = async {
+        let sources = Sources::new(from);
+        let manifest = fetch_manifest(gossip, digest, &sources).await?;
+        // The store works on files: other tasks must not wait behind it.
+        let partial = block_in_place(|| store.begin(manifest))?;
+        let missing = block_in_place(|| partial.missing());
+        let mut pieces = futures::stream::iter(missing)
+            .map(|index| fetch_piece(gossip, digest, index, &sources, &partial))
             .buffer_unordered(PIECES_AT_ONCE);
-            let mut refetch = Vec::new();
-            while let Some((index, piece)) = pieces.next().await {
-                // Writing a piece of at most a MiB costs about as much as handing it to another thread.
-                if let Err(error) = partial.put_piece(index, &piece?) {
-                    match error {
-                        StoreError::WrongPiece(_) => refetch.push(index),
-                        other => return Err(other.into()),
-                    }
-                }
-            }
-            drop(pieces);
-            // A peer that gave a wrong piece is passed over for it.
-            for index in refetch {
-                fetch_right_piece(&gossip, digest, index, &order, |bytes| {
-                    partial.put_piece(index, bytes).is_ok()
-                })
-                .await?;
-            }
-            partial.finish()?;
-            Ok::<(), FetchError>(())
+        while let Some(piece) = pieces.next().await {
+            piece?;
         }
+        drop(pieces);
+        block_in_place(|| partial.finish())?;
+        Ok(())
     };
-    partial.await
+    tokio::time::timeout(FETCH_LIMIT, all)
+        .await
+        .map_err(|_| FetchError::TooSlow { digest })?
 }
 
-async fn fetch_manifest(
-    gossip: &Handle,
-    digest: Digest,
-    from: &[NodeId],
-) -> Result<(Manifest, Vec<NodeId>), FetchError> {
-    let mut last = "nobody is known to have it".to_owned();
-    for (place, node) in from.iter().enumerate() {
-        match ask(gossip, *node, digest, Part::Manifest).await {
-            Ok(bytes) => match Manifest::from_bytes(&bytes) {
-                Ok(manifest) if manifest.digest() == to_pack(digest) => {
-                    let mut order = from[place..].to_vec();
-                    order.extend_from_slice(&from[..place]);
-                    return Ok((manifest, order));
-                }
-                Ok(_) => last = format!("node {} gave another manifest", node.short()),
-                Err(error) => last = format!("node {} gave what is no manifest: {error}", node.short()),
-            },
-            Err(error) => last = format!("node {}: {error}", node.short()),
+/// Who is asked in one fetch, and how often each has failed in it.
+struct Sources(Mutex<Vec<(NodeId, u32)>>);
+
+impl Sources {
+    fn new(from: &[NodeId]) -> Self {
+        Self(Mutex::new(from.iter().map(|node| (*node, 0)).collect()))
+    }
+
+    /// Whom to ask for a part: those that have failed least first, else beginning at another node for each
+    /// part, so that all links are used.
+    fn order(&self, part: usize) -> Vec<NodeId> {
+        let sources = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut order: Vec<_> = sources.clone();
+        if !order.is_empty() {
+            let first = part % order.len();
+            order.rotate_left(first);
+        }
+        order.retain(|(_, faults)| *faults < FAULTS_MAX);
+        order.sort_by_key(|(_, faults)| *faults);
+        order.into_iter().map(|(node, _)| node).collect()
+    }
+
+    fn failed(&self, node: NodeId) {
+        let mut sources = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, faults)) = sources.iter_mut().find(|(source, _)| *source == node) {
+            *faults += 1;
         }
     }
-    Err(FetchError::NoManifest { digest, asked: from.len(), last })
+}
+
+async fn fetch_manifest(gossip: &Handle, digest: Digest, sources: &Sources) -> Result<Manifest, FetchError> {
+    let mut last = "nobody is known to have it".to_owned();
+    let order = sources.order(0);
+    for node in &order {
+        last = match ask(gossip, *node, digest, Part::Manifest).await {
+            Ok(bytes) => match Manifest::from_bytes(&bytes) {
+                Ok(manifest) if manifest.digest() == to_pack(digest) => return Ok(manifest),
+                Ok(_) => format!("node {} gave another manifest", node.short()),
+                Err(error) => format!("node {} gave what is no manifest: {error}", node.short()),
+            },
+            Err(error) => format!("node {}: {error}", node.short()),
+        };
+        sources.failed(*node);
+    }
+    Err(FetchError::NoManifest {
+        digest,
+        asked: order.len(),
+        last,
+    })
 }
 
 async fn fetch_piece(
     gossip: &Handle,
     digest: Digest,
     index: u32,
-    order: &[NodeId],
-) -> Result<Vec<u8>, FetchError> {
-    let mut last = String::new();
-    // Different pieces begin at different nodes, so that all links are used.
-    for step in 0..order.len() {
-        let node = order[(index as usize + step) % order.len()];
-        match ask(gossip, node, digest, Part::Piece(index)).await {
-            Ok(bytes) => return Ok(bytes),
-            Err(error) => last = format!("node {}: {error}", node.short()),
-        }
-    }
-    Err(FetchError::NoPiece { digest, index, last })
-}
-
-async fn fetch_right_piece(
-    gossip: &Handle,
-    digest: Digest,
-    index: u32,
-    order: &[NodeId],
-    take: impl Fn(&[u8]) -> bool,
+    sources: &Sources,
+    partial: &PartialBlob<'_>,
 ) -> Result<(), FetchError> {
-    let mut last = String::new();
-    for node in order {
-        match ask(gossip, *node, digest, Part::Piece(index)).await {
-            Ok(bytes) if take(&bytes) => return Ok(()),
-            Ok(_) => last = format!("node {} gave other bytes", node.short()),
-            Err(error) => last = format!("node {}: {error}", node.short()),
-        }
+    let mut last = "nobody is left to ask".to_owned();
+    for node in sources.order(index as usize) {
+        last = match ask(gossip, node, digest, Part::Piece(index)).await {
+            Ok(bytes) => match block_in_place(|| partial.put_piece(index, &bytes)) {
+                Ok(()) => return Ok(()),
+                Err(StoreError::WrongPiece(_)) => format!("node {} gave other bytes", node.short()),
+                Err(error) => return Err(error.into()),
+            },
+            Err(error) => format!("node {}: {error}", node.short()),
+        };
+        sources.failed(node);
     }
     Err(FetchError::NoPiece { digest, index, last })
 }
 
 async fn ask(gossip: &Handle, node: NodeId, digest: Digest, part: Part) -> Result<Vec<u8>, String> {
     let request = ledger::codec::encode(&Ask { blob: digest.0, part });
-    gossip.request(node.0, SERVICE, request, PIECE_LIMIT).await.map_err(|error| error.to_string())
+    gossip
+        .request(node.0, SERVICE, request, PIECE_LIMIT)
+        .await
+        .map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NODES: [NodeId; 3] = [NodeId([1; 32]), NodeId([2; 32]), NodeId([3; 32])];
+
+    #[test]
+    fn parts_begin_at_different_nodes_and_a_node_that_fails_comes_last_and_then_not_at_all() {
+        let [one, two, three] = NODES;
+        let sources = Sources::new(&NODES);
+        assert_eq!(sources.order(0), [one, two, three]);
+        assert_eq!(sources.order(4), [two, three, one]);
+        sources.failed(two);
+        assert_eq!(sources.order(4), [three, one, two]);
+        for _ in 1..FAULTS_MAX {
+            sources.failed(two);
+        }
+        assert_eq!(sources.order(4), [three, one]);
+        assert!(Sources::new(&[]).order(7).is_empty());
+    }
 }

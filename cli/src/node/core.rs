@@ -2,13 +2,14 @@
 //!
 //! It takes the inputs that have come, gives each to the core, makes all their writes durable as one, and
 //! only then performs the rest: so many clients share one write to the disk, and nobody is told of an op
-//! that may be lost.
+//! that may be lost. When a write fails, the thread ends and the node with it: what it holds in memory is
+//! more than what is durable, and only a start sets that right.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use arc_swap::ArcSwap;
 use ledger::io::store::Store;
 use ledger::op::Op;
@@ -16,10 +17,19 @@ use projections::cloud::Cloud;
 use reactors::action::Action;
 use reactors::node::{Input, Node, Output, SubmitError, Submitted};
 use reactors::observed::Observed;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 /// Inputs that wait for the core, at most; whoever brings more waits.
 const INPUTS_MAX: usize = 8 * 1024;
+
+/// Bytes of frames that wait for the core, at most; whoever brings more waits. A frame larger than all of it
+/// does not come: see [`ledger::sync::FRAME_BYTES_MAX`].
+const FRAME_BYTES_WAITING_MAX: usize = 64 << 20;
+
+/// A clock set back by no more than this stands still until it is caught up with. Further back, the node
+/// ends: its ops lie ahead of its clock, so others would hold back all that it says, and it must begin a new
+/// chain, as a start does.
+const CLOCK_BACK_MAX: Duration = Duration::from_secs(2);
 
 /// Inputs that share one write to the disk, at most.
 const BATCH_MAX: usize = 512;
@@ -32,8 +42,12 @@ type Question = Box<dyn FnOnce(&Node, &Store) + Send>;
 
 /// What the thread takes.
 enum Message {
-    Input(Input),
-    Submit { command: Vec<u8>, id: ledger::id::CommandId, reply: oneshot::Sender<Result<Submitted, SubmitError>> },
+    Input(Input, Option<OwnedSemaphorePermit>),
+    Submit {
+        command: Vec<u8>,
+        id: ledger::id::CommandId,
+        reply: oneshot::Sender<Result<Submitted, SubmitError>>,
+    },
     Query(Question),
     Stop,
 }
@@ -67,6 +81,8 @@ pub trait Shell: Send {
 #[derive(Clone)]
 pub struct Core {
     messages: mpsc::Sender<Message>,
+    frame_bytes: Arc<Semaphore>,
+    store: Arc<Store>,
     snapshot: Arc<ArcSwap<Snapshot>>,
     changed: watch::Receiver<u64>,
 }
@@ -90,7 +106,22 @@ pub enum NotTaken {
 impl Core {
     /// Gives the core an input; waits while it is busy.
     pub async fn input(&self, input: Input) -> Result<(), Stopped> {
-        self.messages.send(Message::Input(input)).await.map_err(|_| Stopped)
+        let room = match &input {
+            Input::Frame { bytes, .. } => {
+                let size = u32::try_from(bytes.len().min(FRAME_BYTES_WAITING_MAX)).expect("the bound fits");
+                Some(
+                    Arc::clone(&self.frame_bytes)
+                        .acquire_many_owned(size)
+                        .await
+                        .map_err(|_| Stopped)?,
+                )
+            }
+            _ => None,
+        };
+        self.messages
+            .send(Message::Input(input, room))
+            .await
+            .map_err(|_| Stopped)
     }
 
     /// Puts a command into the log; answers when it is durable and folded. With too much waiting already, it
@@ -101,10 +132,12 @@ impl Core {
         id: ledger::id::CommandId,
     ) -> Result<Result<Submitted, SubmitError>, NotTaken> {
         let (reply, answer) = oneshot::channel();
-        self.messages.try_send(Message::Submit { command, id, reply }).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => NotTaken::Busy,
-            mpsc::error::TrySendError::Closed(_) => NotTaken::Stopped,
-        })?;
+        self.messages
+            .try_send(Message::Submit { command, id, reply })
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => NotTaken::Busy,
+                mpsc::error::TrySendError::Closed(_) => NotTaken::Stopped,
+            })?;
         answer.await.map_err(|_| NotTaken::Stopped)
     }
 
@@ -118,8 +151,16 @@ impl Core {
             // Whoever asked may have gone.
             let _ = reply.send(question(node, store));
         });
-        self.messages.send(Message::Query(question)).await.map_err(|_| Stopped)?;
+        self.messages
+            .send(Message::Query(question))
+            .await
+            .map_err(|_| Stopped)?;
         answer.await.map_err(|_| Stopped)
+    }
+
+    /// The store, to read from what is durable in another thread than the core's.
+    pub fn store(&self) -> Arc<Store> {
+        Arc::clone(&self.store)
     }
 
     /// The newest view.
@@ -138,6 +179,48 @@ impl Core {
     }
 }
 
+/// The core's thread, for whoever waits for its end.
+pub struct Running {
+    thread: std::thread::JoinHandle<Result<()>>,
+    ended: oneshot::Receiver<()>,
+}
+
+impl Running {
+    /// Returns when the thread has ended or is about to.
+    pub async fn ended(&mut self) {
+        // The thread drops its end of the channel, however it ends.
+        let _ = (&mut self.ended).await;
+    }
+
+    /// What the thread ended with; waits for it.
+    pub async fn join(self) -> Result<()> {
+        match tokio::task::spawn_blocking(move || self.thread.join()).await? {
+            Ok(ended) => ended.context("the node's core stopped"),
+            Err(_) => anyhow::bail!("the node's core died: what it said stands above"),
+        }
+    }
+}
+
+/// The host's clock, which may be set back, as one that is not.
+#[derive(Debug, Default)]
+struct Time {
+    last_ms: u64,
+}
+
+impl Time {
+    fn read(&mut self, host_ms: u64) -> Result<u64> {
+        let back_ms = self.last_ms.saturating_sub(host_ms);
+        ensure!(
+            u128::from(back_ms) <= CLOCK_BACK_MAX.as_millis(),
+            "the host's clock was set back by {} s: the node has to be started again, so that what it says from \
+             now on does not lie in the future (systemd does so by itself)",
+            back_ms.div_ceil(1_000)
+        );
+        self.last_ms = self.last_ms.max(host_ms);
+        Ok(self.last_ms)
+    }
+}
+
 /// Milliseconds since 1970 by the host's clock.
 pub fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -150,15 +233,25 @@ pub fn start(
     node: Node,
     first: Vec<Output>,
     mut shell: Box<dyn Shell>,
-) -> Result<(Core, std::thread::JoinHandle<Result<()>>)> {
+) -> Result<(Core, Running)> {
     let (messages, inbox) = mpsc::channel(INPUTS_MAX);
+    let store = Arc::new(store);
     let view = view(&node, Arc::new(counters(&node)));
     let (announce, changed) = watch::channel(view.journal_next);
     let snapshot = Arc::new(ArcSwap::from_pointee(view));
-    let core = Core { messages, snapshot: Arc::clone(&snapshot), changed };
+    let frame_bytes = Arc::new(Semaphore::new(FRAME_BYTES_WAITING_MAX));
+    let core = Core {
+        messages,
+        frame_bytes,
+        store: Arc::clone(&store),
+        snapshot: Arc::clone(&snapshot),
+        changed,
+    };
+    let (end, ended) = oneshot::channel::<()>();
     let thread = std::thread::Builder::new()
         .name("core".into())
         .spawn(move || {
+            let _end = end;
             let mut core = Thread {
                 node,
                 store,
@@ -167,28 +260,30 @@ pub fn start(
                 snapshot,
                 announce,
                 counted: Instant::now(),
+                time: Time::default(),
             };
             core.perform(first, &mut *shell)?;
             core.run(inbox, &mut *shell)
         })
         .context("starting the core's thread")?;
-    Ok((core, thread))
+    Ok((core, Running { thread, ended }))
 }
 
 struct Thread {
     node: Node,
-    store: Store,
+    store: Arc<Store>,
     replies: HashMap<u64, oneshot::Sender<Result<Submitted, SubmitError>>>,
     next_token: u64,
     snapshot: Arc<ArcSwap<Snapshot>>,
     announce: watch::Sender<u64>,
     counted: Instant,
+    time: Time,
 }
 
 fn view(node: &Node, counters: Arc<BTreeMap<String, u64>>) -> Snapshot {
     Snapshot {
         cloud: node.cloud(),
-        observed: Arc::new(node.observed().clone()),
+        observed: node.observed_shared(),
         journal_next: node.journal_next(),
         incarnation: node.replica().chain().incarnation,
         counters,
@@ -199,7 +294,11 @@ fn view(node: &Node, counters: Arc<BTreeMap<String, u64>>) -> Snapshot {
 fn counters(node: &Node) -> BTreeMap<String, u64> {
     let mut counts = BTreeMap::new();
     if let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(node.replica().counters()) {
-        counts.extend(fields.into_iter().filter_map(|(name, count)| Some((name, count.as_u64()?))));
+        counts.extend(
+            fields
+                .into_iter()
+                .filter_map(|(name, count)| Some((name, count.as_u64()?))),
+        );
     }
     let (limbo, held) = node.replica().waiting();
     counts.insert("waiting_in_limbo".into(), limbo as u64);
@@ -215,36 +314,47 @@ fn counters(node: &Node) -> BTreeMap<String, u64> {
 impl Thread {
     fn run(&mut self, mut inbox: mpsc::Receiver<Message>, shell: &mut dyn Shell) -> Result<()> {
         while let Some(message) = inbox.blocking_recv() {
-            let mut outputs = Vec::new();
+            let mut inputs = Vec::new();
+            let mut rooms = Vec::new();
             let mut next = Some(message);
             let mut taken = 0;
             while let Some(message) = next.take() {
                 match message {
-                    Message::Input(input) => outputs.extend(self.node.handle(input, now_ms())),
+                    Message::Input(input, room) => {
+                        inputs.push(input);
+                        rooms.extend(room);
+                    }
                     Message::Submit { command, id, reply } => {
                         let token = self.next_token;
                         self.next_token += 1;
                         self.replies.insert(token, reply);
-                        outputs.extend(self.node.handle(Input::Submit { token, command, id }, now_ms()));
+                        inputs.push(Input::Submit { token, command, id });
                     }
                     Message::Query(question) => {
                         // It must not see what is not durable yet.
-                        self.perform(std::mem::take(&mut outputs), shell)?;
+                        self.handle(std::mem::take(&mut inputs), shell)?;
                         question(&self.node, &self.store);
                     }
-                    Message::Stop => {
-                        self.perform(outputs, shell)?;
-                        return Ok(());
-                    }
+                    Message::Stop => return self.handle(inputs, shell),
                 }
                 taken += 1;
                 if taken < BATCH_MAX {
                     next = inbox.try_recv().ok();
                 }
             }
-            self.perform(outputs, shell)?;
+            self.handle(inputs, shell)?;
+            drop(rooms);
         }
         Ok(())
+    }
+
+    fn handle(&mut self, inputs: Vec<Input>, shell: &mut dyn Shell) -> Result<()> {
+        if inputs.is_empty() {
+            return Ok(());
+        }
+        let now_ms = self.time.read(now_ms())?;
+        let outputs = self.node.handle_all(inputs, now_ms);
+        self.perform(outputs, shell)
     }
 
     /// Writes first, then the rest, in order.
@@ -262,7 +372,9 @@ impl Thread {
             }
         }
         if !ops.is_empty() || !records.is_empty() {
-            self.store.append(&ops, &records).context("writing to the ledger's store")?;
+            self.store
+                .append(&ops, &records)
+                .context("writing to the ledger's store")?;
         }
         self.publish();
         for output in rest {
@@ -297,5 +409,20 @@ impl Thread {
             *offset = journal_next;
             changed
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_set_back_a_little_stands_still_and_one_set_back_far_ends_the_node() {
+        let mut time = Time::default();
+        assert_eq!(time.read(10_000).ok(), Some(10_000));
+        assert_eq!(time.read(8_000).ok(), Some(10_000));
+        assert_eq!(time.read(10_001).ok(), Some(10_001));
+        let error = time.read(8_000).map_err(|error| error.to_string());
+        assert!(error.is_err_and(|error| error.contains("set back by 3 s")));
     }
 }

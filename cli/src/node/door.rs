@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use api::door::{
-    Answer, Door, InstanceLive, JournalEntry, Live, LogChunk, LogError, LogQuery, NodeLive, OpRecord, OpsQuery,
-    ReadError, SubmitError, Submitted, Upload, UploadError, Uploaded, Wait,
+    Answer, Door, InstanceLive, JournalEntry, Live, LogChunk, LogError, LogQuery, NodeLive, OpRecord,
+    OpsQuery, ReadError, SubmitError, Submitted, Upload, UploadError, Uploaded, Wait,
 };
 use api::views::nodes::Role;
 use api::views::status::{DriverReport, NodeStatus, PeerView, VERIFY_FAULTS_MAX, VerifyFault, VerifyReport};
@@ -18,7 +18,7 @@ use ledger::id::{BuildId, InstanceId, NodeId, OpId};
 use ledger::op::Op;
 use ledger::report::Report;
 use net::names::NameTable;
-use pack::io::store::BlobStore;
+use pack::io::store::{BlobStore, StoreError};
 use projections::cloud::Cloud;
 use projections::outcome::Outcome;
 use reactors::node::{HostEvent, Input, Node};
@@ -59,6 +59,8 @@ pub struct NodeDoor {
     pub uploads: std::path::PathBuf,
     /// Bounds them.
     pub upload_turns: Semaphore,
+    /// One at a time reads and checks the whole log.
+    pub verify_turn: Semaphore,
     /// The last answer to `live`, and when it was made.
     pub live: Mutex<Option<(Instant, Arc<Live>)>>,
 }
@@ -128,21 +130,39 @@ impl Door for NodeDoor {
         let gossip = self.gossip.counters();
         counters.insert(
             "gossip".to_owned(),
-            gossip.each().into_iter().map(|(name, count)| (name.to_owned(), count)).collect(),
+            gossip
+                .each()
+                .into_iter()
+                .map(|(name, count)| (name.to_owned(), count))
+                .collect(),
         );
-        let connected: BTreeMap<[u8; 32], String> =
-            self.gossip.peers().into_iter().map(|peer| (peer.node, peer.address)).collect();
-        let peers = snapshot.cloud.nodes.values().filter(|node| node.id != self.own.id).map(|node| {
-            let announced = node.announced.as_ref();
-            let address = connected.get(&node.id.0).cloned();
-            PeerView {
-                id: node.id,
-                name: announced.map(|announced| announced.name.clone()),
-                connected: address.is_some(),
-                address: address.or_else(|| announced.and_then(|announced| announced.addresses.first().cloned())),
-                last_seen_ms: snapshot.observed.presences.get(&node.id).map(|seen| seen.arrived_ms),
-            }
-        });
+        let connected: BTreeMap<[u8; 32], String> = self
+            .gossip
+            .peers()
+            .into_iter()
+            .map(|peer| (peer.node, peer.address))
+            .collect();
+        let peers = snapshot
+            .cloud
+            .nodes
+            .values()
+            .filter(|node| node.id != self.own.id)
+            .map(|node| {
+                let announced = node.announced.as_ref();
+                let address = connected.get(&node.id.0).cloned();
+                PeerView {
+                    id: node.id,
+                    name: announced.map(|announced| announced.name.clone()),
+                    connected: address.is_some(),
+                    address: address
+                        .or_else(|| announced.and_then(|announced| announced.addresses.first().cloned())),
+                    last_seen_ms: snapshot
+                        .observed
+                        .presences
+                        .get(&node.id)
+                        .map(|seen| seen.arrived_ms),
+                }
+            });
         NodeStatus {
             id: self.own.id,
             name: self.own.name.clone(),
@@ -179,7 +199,12 @@ impl Door for NodeDoor {
                     let outcome = ledger::codec::decode(&record.outcome, OUTCOME_BYTES_MAX, "an outcome");
                     Ok(JournalEntry {
                         offset: record.offset,
-                        op: op.ok_or_else(|| format!("the op {} of record {} is not in the log", record.op, record.offset))?,
+                        op: op.ok_or_else(|| {
+                            format!(
+                                "the op {} of record {} is not in the log",
+                                record.op, record.offset
+                            )
+                        })?,
                         entry: record.entry as usize,
                         outcome: outcome.map_err(|error| format!("record {}: {error}", record.offset))?,
                         turned: record.turned,
@@ -196,12 +221,19 @@ impl Door for NodeDoor {
     }
 
     fn ops(&self, query: OpsQuery) -> Answer<'_, Result<Vec<OpRecord>, ReadError>> {
-        Box::pin(async move { self.core.query(move |node, _| ops(node, query)).await.map_err(stopped)? })
+        Box::pin(async move {
+            self.core
+                .query(move |node, _| ops(node, query))
+                .await
+                .map_err(stopped)?
+        })
     }
 
     fn op(&self, id: OpId) -> Answer<'_, Result<Option<OpRecord>, ReadError>> {
         Box::pin(async move {
-            let found = self.core.query(move |node, _| node.replica().log().get(&id).map(|op| record(node, op)));
+            let found = self
+                .core
+                .query(move |node, _| node.replica().log().get(&id).map(|op| record(node, op)));
             found.await.map_err(stopped)
         })
     }
@@ -209,19 +241,23 @@ impl Door for NodeDoor {
     fn verify(&self) -> Answer<'_, Result<VerifyReport, ReadError>> {
         Box::pin(async move {
             let begin = Instant::now();
-            // Reading is the core's, as its store has one reader; checking is not.
-            let network = self.core.snapshot().cloud.network;
-            let loaded = self.core.query(move |_, store| store.load(network).map_err(|error| error.to_string()));
-            let loaded = loaded.await.map_err(stopped)?;
-            let checked = tokio::task::spawn_blocking(move || match loaded {
+            let _turn = self.verify_turn.acquire().await;
+            // The core goes on meanwhile: what is durable is read beside it.
+            let (network, store) = (self.core.snapshot().cloud.network, self.core.store());
+            let checked = tokio::task::spawn_blocking(move || match store.load(network) {
                 Ok(loaded) => verify(network, &loaded.ops),
-                Err(what) => VerifyReport {
+                Err(error) => VerifyReport {
                     faults: 1,
-                    first_faults: vec![VerifyFault { op: None, what }],
+                    first_faults: vec![VerifyFault {
+                        op: None,
+                        what: error.to_string(),
+                    }],
                     ..VerifyReport::default()
                 },
             });
-            let mut report = checked.await.map_err(|error| ReadError::Failed(error.to_string()))?;
+            let mut report = checked
+                .await
+                .map_err(|error| ReadError::Failed(error.to_string()))?;
             report.took_ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
             Ok(report)
         })
@@ -266,12 +302,21 @@ impl NodeDoor {
         let kept = tokio::task::spawn_blocking(move || store.import_file(file.path()))
             .await
             .map_err(|error| UploadError::Failed(error.to_string()))?;
-        let (_, digest) = kept.map_err(|error| UploadError::Failed(error.to_string()))?;
+        let (_, digest) = kept.map_err(|error| match error {
+            StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+                failed(source)
+            }
+            error => UploadError::Failed(error.to_string()),
+        })?;
         let digest = blobs::from_pack(digest);
         let told = self.core.input(Input::Host(HostEvent::Context { digest })).await;
         told.map_err(|_| UploadError::Failed("the node is shutting down".into()))?;
         tracing::info!(account = %upload.account.short(), blob = %digest.short(), bytes = upload.bytes, "uploaded");
-        Ok(Uploaded { digest, bytes: upload.bytes, held_by: self.own.id })
+        Ok(Uploaded {
+            digest,
+            bytes: upload.bytes,
+            held_by: self.own.id,
+        })
     }
 }
 
@@ -281,7 +326,13 @@ fn stopped(_: super::core::Stopped) -> ReadError {
 
 /// An op with what became of it.
 fn record(node: &Node, op: &Op) -> OpRecord {
-    OpRecord { op: op.clone(), outcomes: node.outcomes(op.id()).map(<[Outcome]>::to_vec).unwrap_or_default() }
+    OpRecord {
+        op: op.clone(),
+        outcomes: node
+            .outcomes(op.id())
+            .map(<[Outcome]>::to_vec)
+            .unwrap_or_default(),
+    }
 }
 
 fn ops(node: &Node, query: OpsQuery) -> Result<Vec<OpRecord>, ReadError> {
@@ -292,22 +343,36 @@ fn ops(node: &Node, query: OpsQuery) -> Result<Vec<OpRecord>, ReadError> {
     };
     let wanted = |op: &&Op| {
         query.node.is_none_or(|node| op.node() == node)
-            && query.incarnation.is_none_or(|incarnation| op.slot().chain.incarnation == incarnation)
+            && query
+                .incarnation
+                .is_none_or(|incarnation| op.slot().chain.incarnation == incarnation)
     };
     use std::ops::Bound::{Excluded, Unbounded};
     let found: Vec<OpRecord> = if query.newest_first {
         let range = (Unbounded, cursor.map_or(Unbounded, Excluded));
-        log.range(range).rev().filter(wanted).take(query.limit).map(|op| record(node, op)).collect()
+        log.range(range)
+            .rev()
+            .filter(wanted)
+            .take(query.limit)
+            .map(|op| record(node, op))
+            .collect()
     } else {
         let range = (cursor.map_or(Unbounded, Excluded), Unbounded);
-        log.range(range).filter(wanted).take(query.limit).map(|op| record(node, op)).collect()
+        log.range(range)
+            .filter(wanted)
+            .take(query.limit)
+            .map(|op| record(node, op))
+            .collect()
     };
     Ok(found)
 }
 
 /// Checks every signature: the store has checked hashes and links while it read.
 fn verify(network: ledger::id::NetworkId, ops: &[Op]) -> VerifyReport {
-    let mut report = VerifyReport { ops: ops.len() as u64, ..VerifyReport::default() };
+    let mut report = VerifyReport {
+        ops: ops.len() as u64,
+        ..VerifyReport::default()
+    };
     let mut chains = std::collections::BTreeSet::new();
     let mut checks = Vec::new();
     let fault = |report: &mut VerifyReport, op: OpId, what: String| {
@@ -320,7 +385,9 @@ fn verify(network: ledger::id::NetworkId, ops: &[Op]) -> VerifyReport {
         chains.insert(op.slot().chain);
         checks.extend(op.check().map(|check| (op.id(), check)));
         for entry in &op.body().entries {
-            let Ok(Report::Carry(carry)) = Report::from_entry(entry) else { continue };
+            let Ok(Report::Carry(carry)) = Report::from_entry(entry) else {
+                continue;
+            };
             match SignedCommand::decode(network, &carry.command) {
                 Ok(command) => {
                     report.commands += 1;
@@ -375,14 +442,31 @@ fn live_of(snapshot: &Snapshot, names: &NameTable, now_ms: u64) -> Live {
         let address = net::address::instance_address(&cloud.network.0, &instance.id.0);
         let mut names = named.remove(&address).unwrap_or_default();
         if let Some(agent) = instance.request.agent.and_then(|agent| cloud.agents.get(&agent)) {
-            names.push(format!("{}.{}", agent.name, ledger::command::domains::VANITY_ZONE));
-            names.extend(cloud.domains.values().filter(|domain| domain.agent == agent.id).map(|domain| domain.name.clone()));
+            names.push(format!(
+                "{}.{}",
+                agent.name,
+                ledger::command::domains::VANITY_ZONE
+            ));
+            names.extend(
+                cloud
+                    .domains
+                    .values()
+                    .filter(|domain| domain.agent == agent.id)
+                    .map(|domain| domain.name.clone()),
+            );
         }
         let held = instance.placement().and_then(|placement| {
             let seen = observed.presences.get(&placement.node)?;
             let live = observed.is_live(placement.node, now_ms);
-            let held = seen.presence.instances.iter().find(|held| held.instance == instance.id)?;
-            live.then_some((held.generation, held.healthy && held.generation == placement.generation))
+            let held = seen
+                .presence
+                .instances
+                .iter()
+                .find(|held| held.instance == instance.id)?;
+            live.then_some((
+                held.generation,
+                held.healthy && held.generation == placement.generation,
+            ))
         });
         live.instances.insert(
             instance.id,

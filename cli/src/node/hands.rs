@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -30,10 +30,16 @@ use super::core::{Core, Shell};
 use super::{blobs, logs::Logs};
 
 /// How often an entrypoint that fails is started again.
-const RESTARTS: Restart = Restart { attempts: 3, backoff_ms: 500 };
+const RESTARTS: Restart = Restart {
+    attempts: 3,
+    backoff_ms: 500,
+};
 
 /// A machine whose start failed so many times counts as failed.
 const STARTS_MAX: u32 = 5;
+
+/// Logs of builds that a node keeps, at most: the newest. The builder bounds each of them.
+const BUILD_LOGS_MAX: usize = 512;
 
 /// How long a start waits for its tap.
 const TAP_LIMIT: Duration = Duration::from_secs(15);
@@ -84,37 +90,60 @@ pub struct Hands {
     pub logs: Logs,
     /// The taps that are there.
     pub taps: watch::Sender<BTreeSet<String>>,
-    /// How often the start of each machine's generation has failed.
-    pub refused_starts: Mutex<BTreeMap<(MachineId, u64), u32>>,
+    /// The newest table of links, routes and filters.
+    pub guest_tables: watch::Sender<Option<GuestTable>>,
+    /// How often the start of a machine has failed, for its newest generation.
+    pub refused_starts: Mutex<BTreeMap<MachineId, (u64, u32)>>,
 }
 
 impl Hands {
-    /// Does what comes until the core ends: each action in a task of its own, the tables in order.
+    /// Does what comes until the core ends: tables at once and in order, so that none of them is replaced by an
+    /// older one; everything else in a task of its own.
     pub async fn run(self: Arc<Self>, mut actions: mpsc::UnboundedReceiver<Action>) {
-        let (guests, tables) = watch::channel(None);
-        tokio::spawn(Arc::clone(&self).keep_guests(tables));
         while let Some(action) = actions.recv().await {
+            let key = action.key();
             match action {
-                // Only the newest table counts, and two of them must not be applied at once.
+                // Two of these must not be applied at once, and only the newest counts.
                 Action::Guests(table) => {
-                    guests.send_replace(Some(table));
+                    self.guest_tables.send_replace(Some(table));
+                    continue;
+                }
+                Action::Names(table) => self.names.store(Arc::new(table)),
+                Action::Fronts(table) => self.fronts.store(Arc::new(table)),
+                Action::Peers(peers) => {
+                    self.gossip.keep(
+                        peers
+                            .into_iter()
+                            .map(|(node, addresses)| (node.0, addresses))
+                            .collect(),
+                    );
                 }
                 action => {
-                    let hands = Arc::clone(&self);
-                    tokio::spawn(async move {
-                        let key = action.key();
-                        let ok = match hands.perform(action).await {
-                            Ok(()) => true,
-                            Err(error) => {
-                                tracing::warn!(?key, "{error:#}");
-                                false
-                            }
-                        };
-                        hands.tell(HostEvent::Done { key, ok }).await;
-                    });
+                    tokio::spawn(Arc::clone(&self).see_to(action));
+                    continue;
                 }
             }
+            self.tell(HostEvent::Done { key, ok: true }).await;
         }
+    }
+
+    /// Performs an action and tells how it ended, also when the task that performs it dies: the core waits for
+    /// the end of what it began.
+    async fn see_to(self: Arc<Self>, action: Action) {
+        let key = action.key();
+        let hands = Arc::clone(&self);
+        let ok = match tokio::spawn(async move { hands.perform(action).await }).await {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) => {
+                tracing::warn!(?key, "{error:#}");
+                false
+            }
+            Err(died) => {
+                tracing::error!(?key, "the task of an action died: {died}");
+                false
+            }
+        };
+        self.tell(HostEvent::Done { key, ok }).await;
     }
 
     /// Tells the core what this host holds, as found at the start.
@@ -123,8 +152,13 @@ impl Hands {
         let held = tokio::task::spawn_blocking(move || {
             let mut found = Vec::new();
             for blob in store.list()? {
-                if let Some(manifest) = store.manifest(&blob.digest)? {
-                    found.push((blob.digest, manifest, store.path(&blob.digest)));
+                match store.manifest(&blob.digest) {
+                    Ok(Some(manifest)) => found.push((blob.digest, manifest, store.path(&blob.digest))),
+                    Ok(None) => {}
+                    // One that the disk has damaged must not keep the node from running.
+                    Err(error) => {
+                        tracing::error!(blob = %blob.digest, "a blob is damaged: remove its folder, and it is fetched again: {error}");
+                    }
                 }
             }
             Ok::<_, pack::io::store::StoreError>(found)
@@ -133,7 +167,11 @@ impl Hands {
             let digest = blobs::from_pack(digest);
             match (manifest, path) {
                 (Manifest::Image(manifest), Some(path)) => {
-                    self.tell(HostEvent::Image { digest, image: held_image(&manifest, path) }).await;
+                    self.tell(HostEvent::Image {
+                        digest,
+                        image: held_image(&manifest, path),
+                    })
+                    .await;
                 }
                 _ => self.tell(HostEvent::Context { digest }).await,
             }
@@ -149,12 +187,22 @@ impl Hands {
 
     /// Tells the core how a machine is.
     pub async fn tell_machine(&self, status: MachineStatus) {
-        let spec = self.machines.as_ref().and_then(|machines| machines.spec(status.id)).map(Box::new);
+        let spec = self
+            .machines
+            .as_ref()
+            .and_then(|machines| machines.spec(status.id))
+            .map(Box::new);
         if let MachineState::Failed { reason, exit_code } = &status.state {
             tracing::warn!(machine = %status.id.short(12), ?exit_code, "a machine failed: {reason}");
         }
         let instance = InstanceId(status.id.0);
-        self.tell(HostEvent::Machine { instance, generation: status.generation, spec, state: status.state }).await;
+        self.tell(HostEvent::Machine {
+            instance,
+            generation: status.generation,
+            spec,
+            state: status.state,
+        })
+        .await;
     }
 
     async fn tell(&self, event: HostEvent) {
@@ -167,12 +215,19 @@ impl Hands {
             Action::Fetch { digest, from } => self.fetch(digest, &from).await,
             Action::Build { build, context } => self.build(build, context).await,
             Action::Start { spec, .. } => self.start(*spec).await,
-            Action::Stop { instance, generation, grace_ms } => {
+            Action::Stop {
+                instance,
+                generation,
+                grace_ms,
+            } => {
                 let machines = self.machines()?;
-                Ok(machines.stop(MachineId(instance.0), generation, Stop::Graceful { grace_ms }).await?)
+                Ok(machines
+                    .stop(MachineId(instance.0), generation, Stop::Graceful { grace_ms })
+                    .await?)
             }
             Action::Delete { instance, generation } => {
                 self.machines()?.delete(MachineId(instance.0), generation).await?;
+                self.refused_starts().remove(&MachineId(instance.0));
                 self.tell(HostEvent::MachineGone { instance }).await;
                 Ok(())
             }
@@ -182,25 +237,23 @@ impl Hands {
                 self.tell(HostEvent::BlobGone { digest }).await;
                 Ok(())
             }
-            Action::Names(table) => {
-                self.names.store(Arc::new(table));
-                Ok(())
-            }
-            Action::Fronts(table) => {
-                self.fronts.store(Arc::new(table));
-                Ok(())
-            }
-            Action::Peers(peers) => {
-                self.gossip.keep(peers.into_iter().map(|(node, addresses)| (node.0, addresses)).collect());
-                Ok(())
-            }
-            // The core appends reports itself, and guests have a task of their own.
-            Action::Report(_) | Action::Guests(_) => Ok(()),
+            // The core appends reports itself, and tables are applied in order by `run`.
+            Action::Report(_)
+            | Action::Guests(_)
+            | Action::Names(_)
+            | Action::Fronts(_)
+            | Action::Peers(_) => Ok(()),
         }
     }
 
+    fn refused_starts(&self) -> MutexGuard<'_, BTreeMap<MachineId, (u64, u32)>> {
+        self.refused_starts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn machines(&self) -> anyhow::Result<&Machines> {
-        self.machines.as_deref().ok_or_else(|| anyhow::anyhow!("this node runs no machines: its role `compute` is off"))
+        self.machines
+            .as_deref()
+            .ok_or_else(|| anyhow::anyhow!("this node runs no machines: its role `compute` is off"))
     }
 
     async fn fetch(&self, digest: Digest, from: &[NodeId]) -> anyhow::Result<()> {
@@ -213,10 +266,17 @@ impl Hands {
     async fn tell_blob(&self, digest: Digest) -> anyhow::Result<()> {
         let store = Arc::clone(&self.blobs);
         let name = blobs::to_pack(digest);
-        let (manifest, path) = tokio::task::spawn_blocking(move || Ok::<_, anyhow::Error>((store.manifest(&name)?, store.path(&name)))).await??;
+        let (manifest, path) = tokio::task::spawn_blocking(move || {
+            Ok::<_, anyhow::Error>((store.manifest(&name)?, store.path(&name)))
+        })
+        .await??;
         match (manifest, path) {
             (Some(Manifest::Image(manifest)), Some(path)) => {
-                self.tell(HostEvent::Image { digest, image: held_image(&manifest, path) }).await;
+                self.tell(HostEvent::Image {
+                    digest,
+                    image: held_image(&manifest, path),
+                })
+                .await;
             }
             (Some(Manifest::Blob(_)), _) => self.tell(HostEvent::Context { digest }).await,
             _ => anyhow::bail!("the blob {digest} is gone again"),
@@ -236,28 +296,42 @@ impl Hands {
         }
         let (id, generation) = (spec.id, spec.generation);
         let Err(error) = machines.start(spec).await else {
-            self.refused_starts.lock().unwrap_or_else(PoisonError::into_inner).remove(&(id, generation));
+            self.refused_starts().remove(&id);
             return Ok(());
         };
         let refused = {
-            let mut all = self.refused_starts.lock().unwrap_or_else(PoisonError::into_inner);
-            let count = all.entry((id, generation)).or_insert(0);
+            let mut all = self.refused_starts();
+            let (of, count) = all.entry(id).or_insert((generation, 0));
+            if *of != generation {
+                (*of, *count) = (generation, 0);
+            }
             *count += 1;
             *count
         };
         if refused >= STARTS_MAX {
             // Its owner should hear of it, and it will not get better by itself.
             let reason = format!("it could not be started {refused} times: {}", chain(&error));
-            let state = MachineState::Failed { reason, exit_code: None };
-            self.tell(HostEvent::Machine { instance: InstanceId(id.0), generation, spec: None, state }).await;
+            let state = MachineState::Failed {
+                reason,
+                exit_code: None,
+            };
+            self.tell(HostEvent::Machine {
+                instance: InstanceId(id.0),
+                generation,
+                spec: None,
+                state,
+            })
+            .await;
         }
         Err(error.into())
     }
 
     /// Keeps the kernel's links, routes and filters as the newest table says, and tries again what failed.
-    async fn keep_guests(self: Arc<Self>, mut tables: watch::Receiver<Option<GuestTable>>) {
+    pub async fn keep_guests(self: Arc<Self>, mut tables: watch::Receiver<Option<GuestTable>>) {
         while tables.changed().await.is_ok() {
-            let Some(table) = tables.borrow_and_update().clone() else { continue };
+            let Some(table) = tables.borrow_and_update().clone() else {
+                continue;
+            };
             let key = Action::Guests(GuestTable::default()).key();
             let Some(mesh) = &self.mesh else {
                 self.tell(HostEvent::Done { key, ok: true }).await;
@@ -276,7 +350,8 @@ impl Hands {
                 }
             };
             if ok {
-                self.taps.send_replace(table.taps.iter().map(|tap| tap.tap.clone()).collect());
+                self.taps
+                    .send_replace(table.taps.iter().map(|tap| tap.tap.clone()).collect());
             }
             self.tell(HostEvent::Done { key, ok }).await;
         }
@@ -309,7 +384,12 @@ impl Hands {
             }
             Err(Unbuilt::Here(error)) => return Err(error),
         };
-        self.tell(HostEvent::Built { build, result, took_ms }).await;
+        self.tell(HostEvent::Built {
+            build,
+            result,
+            took_ms,
+        })
+        .await;
         Ok(())
     }
 }
@@ -322,22 +402,66 @@ enum Unbuilt {
     Here(anyhow::Error),
 }
 
+/// Keeps the newest [`BUILD_LOGS_MAX`] logs, with room for one more. A log that cannot be removed stays.
+fn prune_logs(next: &Path) {
+    let Some(listed) = next.parent().and_then(|folder| folder.read_dir().ok()) else {
+        return;
+    };
+    let mut logs: Vec<_> = listed
+        .flatten()
+        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+        .filter(|(_, path)| path != next)
+        .collect();
+    logs.sort();
+    let over = logs.len().saturating_sub(BUILD_LOGS_MAX - 1);
+    for (_, path) in logs.drain(..over) {
+        if let Err(error) = std::fs::remove_file(&path) {
+            tracing::warn!("removing the old log {}: {error}", path.display());
+        }
+    }
+}
+
 /// Builds, with every line of it in the log as it comes, and keeps the image in the store.
-fn run_build(builder: &Builder, store: &BlobStore, context: &Path, log: &Path) -> Result<(Digest, u64), Unbuilt> {
-    let here = |doing: &'static str| move |error: std::io::Error| Unbuilt::Here(anyhow::Error::new(error).context(doing));
+fn run_build(
+    builder: &Builder,
+    store: &BlobStore,
+    context: &Path,
+    log: &Path,
+) -> Result<(Digest, u64), Unbuilt> {
+    prune_logs(log);
+    let here = |doing: &'static str| {
+        move |error: std::io::Error| Unbuilt::Here(anyhow::Error::new(error).context(doing))
+    };
     let mut file = File::create(log).map_err(here("making a build's log"))?;
-    let mut lost = None;
-    let mut write = |line: String| lost = writeln!(file, "{line}").err().or(lost.take());
+    let mut lost = false;
+    let mut write = |line: String| {
+        if let Err(error) = writeln!(file, "{line}")
+            && !std::mem::replace(&mut lost, true)
+        {
+            // The build may go well all the same.
+            tracing::warn!("a build's log {} has a gap: {error}", log.display());
+        }
+    };
     let built = builder.build(context, &mut |event| match event {
-        BuildEvent::Step { number, of, text, cached } => {
-            write(format!("[{number}/{of}] {text}{}", if cached { " (cached)" } else { "" }));
+        BuildEvent::Step {
+            number,
+            of,
+            text,
+            cached,
+        } => {
+            write(format!(
+                "[{number}/{of}] {text}{}",
+                if cached { " (cached)" } else { "" }
+            ));
         }
         BuildEvent::Output(line) => write(format!("  | {line}")),
         BuildEvent::Done { ms } => write(format!("  done in {:.1} s", ms as f64 / 1000.0)),
     });
     match built {
         Ok(built) => {
-            let digest = store.import_image(&built.manifest, &built.disk).map_err(|error| Unbuilt::Here(error.into()))?;
+            let digest = store
+                .import_image(&built.manifest, &built.disk)
+                .map_err(|error| Unbuilt::Here(error.into()))?;
             write(format!("image {digest}"));
             Ok((blobs::from_pack(digest), built.manifest.pieces.total_bytes))
         }
@@ -363,7 +487,10 @@ fn held_image(manifest: &ImageManifest, path: PathBuf) -> HeldImage {
     let health = match &config.health {
         HealthCheck::None => Health::Process,
         HealthCheck::Tcp { port } => Health::Tcp { port: *port },
-        HealthCheck::Http { path, port } => Health::Http { port: *port, path: path.clone() },
+        HealthCheck::Http { path, port } => Health::Http {
+            port: *port,
+            path: path.clone(),
+        },
     };
     let workload = Workload {
         entrypoint: config.entrypoint.clone(),

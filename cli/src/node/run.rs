@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use api::views::nodes::Role;
 use arc_swap::ArcSwap;
 use ledger::admit::Verify;
 use ledger::id::{NetworkId, NodeId};
-use ledger::io::store::Store;
+use ledger::io::store::{Store, StoreError};
 use ledger::report::nodes::AnnounceNode;
 use net::fronts::FrontTable;
 use net::names::NameTable;
@@ -24,8 +24,9 @@ use pack::io::build::Builder;
 use pack::io::store::BlobStore;
 use reactors::me::Me;
 use reactors::node::{Input, Node, Setup, TICK_MS};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
 use vmm::io::machines::{Machines, MachinesConfig};
 
 use super::config::NodeConfig;
@@ -45,15 +46,19 @@ const DIAL_EVERY: Duration = Duration::from_secs(2);
 /// How long requests under way may take when the node ends.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 
+/// How long the core may take to write what it has taken in.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+
 /// Runs a node until SIGTERM or Ctrl-C.
 pub async fn run(folder: NodeFolder, config: NodeConfig) -> Result<()> {
     let started = Instant::now();
+    let mut signals = Signals::listen()?;
     let secret = folder.key()?;
     let id = secret.node_id();
     let invitation = folder.invitation()?;
     let genesis = invitation.invitation.genesis.clone();
     let network = genesis.network();
-    let (mut roles, mut role_list) = host::roles(&config.roles)?;
+    let (mut roles, mut role_list) = host::roles(&config.roles).context("reading the roles of node.json")?;
     let capacity = host::capacity(&config, &folder.join("."))?;
     let mut lacks = Vec::new();
     if roles.builder
@@ -68,18 +73,34 @@ pub async fn run(folder: NodeFolder, config: NodeConfig) -> Result<()> {
 
     let ledger_folder = folder.join("ledger");
     let (store, loaded) = tokio::task::spawn_blocking(move || {
-        let store = Store::open(&ledger_folder).context("opening the ledger")?;
-        let loaded = store.load(network).context("reading the ledger")?;
+        let place = ledger_folder.display();
+        let store = Store::open(&ledger_folder).map_err(|error| match error {
+            // These say themselves what to do.
+            StoreError::InUse(_) | StoreError::OtherFormat { .. } => anyhow::Error::new(error),
+            error => anyhow::Error::new(error).context(format!(
+                "opening the ledger in {place} (if the disk has damaged it, move that folder away and start \
+                 again: the node fetches the ops from its peers)"
+            )),
+        })?;
+        let loaded = store
+            .load(network)
+            .with_context(|| format!("reading the ledger in {place}"))?;
         Ok::<_, anyhow::Error>((store, loaded))
     })
     .await??;
     tracing::info!(node = %id, network = %genesis.name, ops = loaded.ops.len(), "the ledger is open");
 
     let transport = net_gossip::Config::new(folder.seed()?, network.0, config.listen.clone());
-    let (gossip, events) = net_gossip::start(transport).await.context("starting the transport between nodes")?;
+    let (gossip, events) = net_gossip::start(transport)
+        .await
+        .context("starting the transport between nodes")?;
     let blobs = {
         let path = folder.join("blobs");
-        Arc::new(tokio::task::spawn_blocking(move || BlobStore::open(path)).await?.context("opening the store of blobs")?)
+        Arc::new(
+            tokio::task::spawn_blocking(move || BlobStore::open(path))
+                .await?
+                .context("opening the store of blobs")?,
+        )
     };
     let builder = if roles.builder {
         let path = config.cache.join("builder");
@@ -141,18 +162,33 @@ pub async fn run(folder: NodeFolder, config: NodeConfig) -> Result<()> {
     };
     let (node, first) = tokio::task::spawn_blocking(move || Node::open(setup, now_ms())).await??;
     let (actions, todo) = mpsc::unbounded_channel();
-    let outlet = Outlet { gossip: gossip.clone(), actions };
-    let (core, thread) = core::start(store, node, first, Box::new(outlet))?;
+    let outlet = Outlet {
+        gossip: gossip.clone(),
+        actions,
+    };
+    let (core, mut running) = core::start(store, node, first, Box::new(outlet))?;
 
     let builds = folder.join("builds");
     let uploads = folder.join("uploads");
-    for path in [&builds, &uploads] {
-        std::fs::create_dir_all(path).with_context(|| format!("making {}", path.display()))?;
+    std::fs::create_dir_all(&builds).with_context(|| format!("making {}", builds.display()))?;
+    // What was being uploaded when the node was killed is of no use to anyone.
+    match std::fs::remove_dir_all(&uploads) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("emptying {}", uploads.display()));
+        }
+        _ => std::fs::create_dir(&uploads).with_context(|| format!("making {}", uploads.display()))?,
     }
-    let logs = Logs { node: id, core: core.clone(), gossip: gossip.clone(), machines: machines.clone(), builds };
+    let logs = Logs {
+        node: id,
+        core: core.clone(),
+        gossip: gossip.clone(),
+        machines: machines.clone(),
+        builds,
+    };
     let names = Arc::new(ArcSwap::from_pointee(net::names::NameTable::default()));
     let fronts = Arc::new(ArcSwap::from_pointee(net::fronts::FrontTable::default()));
     let (taps, _) = watch::channel(BTreeSet::new());
+    let (guest_tables, guests) = watch::channel(None);
     let hands = Arc::new(Hands {
         core: core.clone(),
         gossip: gossip.clone(),
@@ -164,21 +200,37 @@ pub async fn run(folder: NodeFolder, config: NodeConfig) -> Result<()> {
         fronts: Arc::clone(&fronts),
         logs: logs.clone(),
         taps,
+        guest_tables,
         refused_starts: Mutex::new(BTreeMap::new()),
     });
-    tokio::spawn(Arc::clone(&hands).run(todo));
-    hands.tell_all().await.context("looking at what this host holds")?;
+    let mut vital = JoinSet::new();
+    vital.spawn(named("the hands", Arc::clone(&hands).run(todo)));
+    vital.spawn(named(
+        "what sets links and routes",
+        Arc::clone(&hands).keep_guests(guests),
+    ));
+    hands
+        .tell_all()
+        .await
+        .context("looking at what this host holds")?;
     if let Some(mut events) = machine_events {
         let hands = Arc::clone(&hands);
-        tokio::spawn(async move {
+        vital.spawn(named("what watches the machines", async move {
             while let Some(status) = events.recv().await {
                 hands.tell_machine(status).await;
             }
-        });
+        }));
     }
-    tokio::spawn(hear(events, core.clone(), Arc::clone(&blobs), logs.clone()));
-    tokio::spawn(tick(core.clone()));
-    tokio::spawn(find_peers(gossip.clone(), invitation.invitation.peers.clone(), id));
+    vital.spawn(named(
+        "what hears other nodes",
+        hear(events, core.clone(), Arc::clone(&blobs), logs.clone()),
+    ));
+    vital.spawn(named("the ticking", tick(core.clone())));
+    let first_peers = invitation.invitation.peers.clone();
+    vital.spawn(named(
+        "the search for peers",
+        find_peers(gossip.clone(), first_peers, id),
+    ));
 
     let mut listens = BTreeMap::new();
     listens.insert("gossip".to_owned(), gossip.listen_addresses());
@@ -186,15 +238,28 @@ pub async fn run(folder: NodeFolder, config: NodeConfig) -> Result<()> {
     let dns = serve_dns(&config, roles.edge, network, own_addresses, &names).await?;
     let proxy = serve_proxy(&config, roles.edge, &fronts).await?;
     if roles.edge {
-        listens.insert("dns".to_owned(), config.dns.iter().map(ToString::to_string).collect());
-        listens.insert("proxy".to_owned(), config.proxy.iter().map(ToString::to_string).collect());
+        listens.insert(
+            "dns".to_owned(),
+            config.dns.iter().map(ToString::to_string).collect(),
+        );
+        listens.insert(
+            "proxy".to_owned(),
+            config.proxy.iter().map(ToString::to_string).collect(),
+        );
     }
     let api = if roles.gateway {
         listens.insert("api".to_owned(), vec![config.api.to_string()]);
         let listener = tokio::net::TcpListener::bind(config.api)
             .await
             .with_context(|| format!("listening at {} for the API", config.api))?;
-        let own = Own { id, name: config.name.clone(), roles: role_list, started, listens, lacks };
+        let own = Own {
+            id,
+            name: config.name.clone(),
+            roles: role_list,
+            started,
+            listens,
+            lacks,
+        };
         let door = Arc::new(NodeDoor {
             core: core.clone(),
             gossip: gossip.clone(),
@@ -205,6 +270,7 @@ pub async fn run(folder: NodeFolder, config: NodeConfig) -> Result<()> {
             own,
             uploads,
             upload_turns: upload_turns(),
+            verify_turn: Semaphore::new(1),
             live: Mutex::new(None),
         });
         Some(api::serve(listener, door))
@@ -222,41 +288,100 @@ pub async fn run(folder: NodeFolder, config: NodeConfig) -> Result<()> {
     }
     tracing::info!(name = %config.name, api = %config.api, "the node runs");
 
-    wait_for_the_end(thread).await?;
-    if let Some(api) = api {
-        let _ = tokio::time::timeout(DRAIN_LIMIT, api.stop()).await;
+    match wait_for_the_end(&mut signals, &mut running, &mut vital).await {
+        End::Asked => {
+            tracing::info!("the node was asked to end; asked again, it does not wait for what is under way")
+        }
+        End::Core => {
+            running.join().await?;
+            bail!("the node's core stopped by itself");
+        }
+        End::Task(what) => {
+            // Most parts end when the core does, and then the core's fault is the one to tell.
+            if tokio::time::timeout(Duration::from_secs(1), running.ended())
+                .await
+                .is_ok()
+            {
+                running.join().await?;
+            }
+            bail!("a part of the node ended: {what}");
+        }
     }
-    if let Some(proxy) = proxy {
-        proxy.shutdown(DRAIN_LIMIT).await;
+    let drain = async {
+        let api = async {
+            if let Some(api) = api {
+                let _ = tokio::time::timeout(DRAIN_LIMIT, api.stop()).await;
+            }
+        };
+        let proxy = async {
+            if let Some(proxy) = proxy {
+                proxy.shutdown(DRAIN_LIMIT).await;
+            }
+        };
+        let dns = async {
+            if let Some(dns) = dns {
+                let _ = tokio::time::timeout(DRAIN_LIMIT, dns.shutdown()).await;
+            }
+        };
+        tokio::join!(api, proxy, dns);
+    };
+    tokio::select! {
+        () = drain => {}
+        () = signals.next() => tracing::warn!("asked again: what is under way is broken off"),
     }
-    if let Some(dns) = dns {
-        let _ = tokio::time::timeout(DRAIN_LIMIT, dns.shutdown()).await;
-    }
+    // What was taken in is written whole before the process ends.
     core.stop().await;
+    match tokio::time::timeout(STOP_LIMIT, running.join()).await {
+        Ok(ended) => ended?,
+        Err(_) => bail!("the node's core did not end within {} s", STOP_LIMIT.as_secs()),
+    }
     gossip.shutdown().await;
     // Machines go on: the next start finds them.
     tracing::info!("the node ends");
     Ok(())
 }
 
-/// Waits for SIGTERM or Ctrl-C, or for the core's thread to die of a fault.
-async fn wait_for_the_end(thread: std::thread::JoinHandle<Result<()>>) -> Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("listening for Ctrl-C")?;
-    let mut look = tokio::time::interval(Duration::from_millis(500));
-    loop {
+/// SIGTERM and Ctrl-C.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self> {
+        let terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+        let interrupt = signal(SignalKind::interrupt()).context("listening for Ctrl-C")?;
+        Ok(Self { terminate, interrupt })
+    }
+
+    async fn next(&mut self) {
         tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            _ = look.tick() => {
-                if thread.is_finished() {
-                    return match thread.join() {
-                        Ok(ended) => ended.context("the node's core stopped"),
-                        Err(_) => anyhow::bail!("the node's core died: see the log above"),
-                    };
-                }
-            }
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
+    }
+}
+
+/// Why the node stops running.
+enum End {
+    /// It was asked to.
+    Asked,
+    /// Its core ended, which it does by itself only for a fault.
+    Core,
+    /// A task without which it is no node ended or died.
+    Task(&'static str),
+}
+
+/// Waits for a signal, or for a part to fail.
+async fn wait_for_the_end(
+    signals: &mut Signals,
+    core: &mut core::Running,
+    vital: &mut JoinSet<&'static str>,
+) -> End {
+    tokio::select! {
+        () = signals.next() => End::Asked,
+        () = core.ended() => End::Core,
+        Some(ended) = vital.join_next() => End::Task(ended.unwrap_or("one that panicked, as stands above")),
     }
 }
 
@@ -270,7 +395,9 @@ async fn open_machines(
         form_machine: program("FORM_MACHINE", "form-machine")?,
         form_init: program("FORM_INIT", "guest/form-init")?,
     };
-    Machines::open(settings).await.context("opening the machines of this host")
+    Machines::open(settings)
+        .await
+        .context("opening the machines of this host")
 }
 
 /// A program that comes with this one: beside it, or where a variable says.
@@ -279,14 +406,31 @@ fn program(variable: &str, name: &str) -> Result<PathBuf> {
         return Ok(PathBuf::from(path));
     }
     let own = std::env::current_exe().context("finding this program's own path")?;
-    let path = own.parent().map(|folder| folder.join(name)).filter(|path| path.exists());
-    path.with_context(|| format!("{name} is not beside {}: build it, or set {variable}", own.display()))
+    let path = own
+        .parent()
+        .map(|folder| folder.join(name))
+        .filter(|path| path.exists());
+    path.with_context(|| {
+        format!(
+            "{name} is not beside {}: build it, or set {variable}",
+            own.display()
+        )
+    })
 }
 
 /// Name servers for guests: this node's own DNS, which forwards the rest; else those behind it.
 fn guest_resolvers(config: &NodeConfig) -> Vec<IpAddr> {
-    let own: Vec<_> = config.dns.iter().filter(|at| at.port() == 53 && !at.ip().is_unspecified() && !at.ip().is_loopback()).map(SocketAddr::ip).collect();
-    if own.is_empty() { host::upstreams(config) } else { own }
+    let own: Vec<_> = config
+        .dns
+        .iter()
+        .filter(|at| at.port() == 53 && !at.ip().is_unspecified() && !at.ip().is_loopback())
+        .map(SocketAddr::ip)
+        .collect();
+    if own.is_empty() {
+        host::upstreams(config)
+    } else {
+        own
+    }
 }
 
 /// Multiaddresses to announce: as told, else what the transport listens at, without loopback.
@@ -301,6 +445,12 @@ fn announced(config: &NodeConfig, gossip: &Handle) -> Vec<String> {
         .collect();
     addresses.truncate(ledger::report::nodes::ADDRESSES_MAX);
     addresses
+}
+
+/// A task that ends only when the node does, with its name.
+async fn named(name: &'static str, task: impl Future<Output = ()>) -> &'static str {
+    task.await;
+    name
 }
 
 async fn tick(core: Core) {
@@ -326,8 +476,16 @@ async fn hear(mut events: mpsc::Receiver<Event>, core: Core, store: Arc<BlobStor
                 tracing::info!(peer = %NodeId(node).short(), "a peer is down");
                 Input::PeerDown(NodeId(node))
             }
-            Event::Frame { node, bytes } => Input::Frame { from: NodeId(node), bytes },
-            Event::Request { node, service, bytes, reply } => {
+            Event::Frame { node, bytes } => Input::Frame {
+                from: NodeId(node),
+                bytes,
+            },
+            Event::Request {
+                node,
+                service,
+                bytes,
+                reply,
+            } => {
                 let (core, store, logs) = (core.clone(), Arc::clone(&store), logs.clone());
                 tokio::spawn(async move {
                     // Whoever asks must be in the network: what is served here is for members only.
@@ -387,11 +545,21 @@ async fn serve_dns(
     ];
     let settings = DnsConfig {
         listen: config.dns.clone(),
-        upstreams: host::upstreams(config).into_iter().map(|server| SocketAddr::new(server, 53)).collect(),
-        forward_for: guests.into_iter().map(|(at, bits)| Prefix::new(at, bits)).collect::<Result<_, _>>()?,
+        upstreams: host::upstreams(config)
+            .into_iter()
+            .map(|server| SocketAddr::new(server, 53))
+            .collect(),
+        forward_for: guests
+            .into_iter()
+            .map(|(at, bits)| Prefix::new(at, bits))
+            .collect::<Result<_, _>>()?,
         own,
     };
-    Ok(Some(Dns::start(settings, Arc::clone(names)).await.context("starting the DNS")?))
+    Ok(Some(
+        Dns::start(settings, Arc::clone(names))
+            .await
+            .context("starting the DNS")?,
+    ))
 }
 
 /// Starts the front door where this node is an edge and told to listen.
@@ -403,6 +571,13 @@ async fn serve_proxy(
     if !edge || config.proxy.is_empty() {
         return Ok(None);
     }
-    let settings = ProxyConfig { listen: config.proxy.clone(), ..ProxyConfig::default() };
-    Ok(Some(Proxy::start(settings, Arc::clone(fronts)).await.context("starting the front door")?))
+    let settings = ProxyConfig {
+        listen: config.proxy.clone(),
+        ..ProxyConfig::default()
+    };
+    Ok(Some(
+        Proxy::start(settings, Arc::clone(fronts))
+            .await
+            .context("starting the front door")?,
+    ))
 }
