@@ -96,6 +96,14 @@ impl Failure {
         self
     }
 
+    /// Says where to look, if it is that there is no such thing and nobody has said so yet.
+    pub fn if_missing(mut self, hint: &str) -> Self {
+        if self.exit == Exit::NotFound && self.hint.is_none() {
+            self.hint = Some(hint.into());
+        }
+        self
+    }
+
     /// Says that the same may work in a moment.
     pub fn transient(mut self) -> Self {
         self.is_transient = true;

@@ -186,7 +186,10 @@ impl Invocation {
 
     /// An account by its name, its id or the beginning of it.
     pub async fn account(&self, called: &str) -> Result<AccountView, Failure> {
-        Ok(self.client()?.account(called).await?.item)
+        let found = self.client()?.account(called).await;
+        found
+            .map(|view| view.item)
+            .map_err(|error| Failure::from(error).if_missing("`form account list` lists them"))
     }
 
     /// The account that the key signs for.
@@ -213,7 +216,10 @@ impl Invocation {
 
     /// An agent by its name, its id or the beginning of it.
     pub async fn agent(&self, called: &str) -> Result<AgentView, Failure> {
-        Ok(self.client()?.agent(called).await?.item)
+        let found = self.client()?.agent(called).await;
+        found
+            .map(|view| view.item)
+            .map_err(|error| Failure::from(error).if_missing("`form agent list` lists them"))
     }
 
     /// Every build.
@@ -223,7 +229,10 @@ impl Invocation {
 
     /// A build by its id or the beginning of it.
     pub async fn build(&self, called: &str) -> Result<BuildView, Failure> {
-        Ok(self.client()?.build(called).await?.item)
+        let found = self.client()?.build(called).await;
+        found
+            .map(|view| view.item)
+            .map_err(|error| Failure::from(error).if_missing("`form pack list` lists them"))
     }
 
     /// The end of what a build wrote.
@@ -286,7 +295,10 @@ impl Invocation {
         {
             return Ok(own);
         }
-        Ok(self.client()?.instance(called).await?.item)
+        let found = self.client()?.instance(called).await;
+        found
+            .map(|view| view.item)
+            .map_err(|error| Failure::from(error).if_missing("`form instance list` lists them"))
     }
 
     async fn named_instance(&self, account: &str, name: &str) -> Result<Option<InstanceView>, Failure> {

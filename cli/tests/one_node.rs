@@ -237,4 +237,20 @@ fn an_agent_is_built_registered_and_named_by_its_owner_alone() {
     assert_eq!(network.json(&["instance", "list"]), serde_json::json!([]));
     network.expect(3, &["instance", "show", "hello"]);
     network.expect(3, &["instance", "logs", "ada/hello"]);
+
+    // An instance is launched of what the release says, under a name that is free.
+    let launched = network.json(&["instance", "launch", "hello", "--name", "spare"]);
+    assert_eq!(
+        (&launched["name"], &launched["agent_name"]),
+        (&"spare".into(), &"hello".into())
+    );
+    assert_eq!(
+        (&launched["port"], &launched["wanted"]),
+        (&8080.into(), &"running".into())
+    );
+    let (_, stderr) = network.expect(4, &["instance", "launch", "hello", "--name", "spare"]);
+    assert!(stderr.contains("--name"), "{stderr}");
+    network.expect(5, &["instance", "launch", "hello", "--key", "bob"]);
+    let (_, stderr) = network.expect(3, &["instance", "launch", "nobody"]);
+    assert!(stderr.contains("form agent list"), "{stderr}");
 }

@@ -4,6 +4,7 @@ use api::views::accounts::AccountView;
 use clap::{Args, Subcommand};
 use ledger::command::accounts::OpenAccount;
 
+use crate::commands::node::label;
 use crate::exit::Failure;
 use crate::invocation::Invocation;
 use crate::output::ago;
@@ -25,7 +26,7 @@ pub enum AccountCommand {
 #[derive(Debug, Args)]
 pub struct OpenArgs {
     /// Its name, unique in the network: 1 to 63 of a-z, 0-9 and inner hyphens
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", value_parser = label)]
     name: String,
 }
 

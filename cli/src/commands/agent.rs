@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use ledger::command::agents::{RegisterAgent, Release, UpdateAgent};
 use ledger::command::instances::Shape;
 
+use crate::commands::node::label;
 use crate::exit::{Exit, Failure};
 use crate::invocation::Invocation;
 use crate::output::ago;
@@ -29,7 +30,7 @@ pub enum AgentCommand {
 #[derive(Debug, Args)]
 pub struct RegisterArgs {
     /// Its name, unique in the network; it is served as NAME.fog
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", value_parser = label)]
     name: String,
     /// The build of its image: id or the beginning of it
     #[arg(long, value_name = "ID")]
@@ -146,7 +147,12 @@ async fn register(args: RegisterArgs, invocation: &Invocation) -> Result<(), Fai
         },
     )
     .await?;
-    show(invocation, &invocation.agent(&id.to_string()).await?)
+    let agent = invocation.agent(&id.to_string()).await?;
+    show(invocation, &agent)?;
+    invocation
+        .output
+        .note(&format!("Next: form instance launch {}", agent.name));
+    Ok(())
 }
 
 async fn update(args: UpdateArgs, invocation: &Invocation) -> Result<(), Failure> {
@@ -194,7 +200,7 @@ async fn update(args: UpdateArgs, invocation: &Invocation) -> Result<(), Failure
     show(invocation, &invocation.agent(&agent.id.to_string()).await?)?;
     invocation
         .output
-        .note("Its instances stay as they are; `form ship` replaces them.");
+        .note("Its instances stay as they are; `form instance launch` starts one of this release, `form ship` replaces them.");
     Ok(())
 }
 

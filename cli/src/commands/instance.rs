@@ -8,8 +8,10 @@ use api::client::{LogStart, LogStream};
 use api::views::instances::{InstanceView, InstanceWord};
 use clap::{Args, Subcommand};
 use futures::StreamExt;
-use ledger::command::instances::{DeleteInstance, StartInstance, StopInstance};
+use ledger::command::instances::{DeleteInstance, LaunchInstance, Shape, StartInstance, StopInstance};
+use ledger::id::InstanceId;
 
+use crate::commands::node::label;
 use crate::exit::{Exit, Failure};
 use crate::invocation::Invocation;
 use crate::output::{Output, ago, clean, clean_text};
@@ -23,9 +25,11 @@ const LOG_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Between two tries to go on with a log, in milliseconds.
 const RETRY_MS: u64 = 500;
 
-/// Instances: list, show, stop, start, delete, logs.
+/// Instances: launch, list, show, stop, start, delete, logs.
 #[derive(Debug, Subcommand)]
 pub enum InstanceCommand {
+    /// Launch an instance of an agent's release, beside those that run
+    Launch(LaunchArgs),
     /// List the network's instances
     #[command(visible_alias = "ls")]
     List(ListArgs),
@@ -56,6 +60,23 @@ pub struct InstanceArg {
     /// Name, ACCOUNT/NAME, or the beginning of the id
     #[arg(value_name = "INSTANCE")]
     instance: String,
+}
+
+/// `form instance launch`.
+#[derive(Debug, Args)]
+pub struct LaunchArgs {
+    /// Which agent: name, id, or the beginning of the id
+    #[arg(value_name = "AGENT")]
+    agent: String,
+    /// Its name, unique in your account [default: the agent's name]
+    #[arg(long, value_name = "NAME", value_parser = label)]
+    name: Option<String>,
+    /// Wait until it serves
+    #[arg(long)]
+    wait: bool,
+    /// How long to wait
+    #[arg(long, value_name = "TIME", default_value = "2m", value_parser = duration, requires = "wait")]
+    timeout: Duration,
 }
 
 /// `form instance stop`, `start` and `delete`.
@@ -98,6 +119,7 @@ impl InstanceCommand {
     /// Does it.
     pub async fn run(self, invocation: &Invocation) -> Result<(), Failure> {
         match self {
+            InstanceCommand::Launch(args) => launch(args, invocation).await,
             InstanceCommand::List(args) => list(args, invocation).await,
             InstanceCommand::Show(InstanceArg { instance }) => {
                 show(invocation, &invocation.instance(&instance).await?)
@@ -108,6 +130,43 @@ impl InstanceCommand {
             InstanceCommand::Logs(args) => logs(args, invocation).await,
         }
     }
+}
+
+async fn launch(args: LaunchArgs, invocation: &Invocation) -> Result<(), Failure> {
+    let LaunchArgs {
+        agent,
+        name,
+        wait,
+        timeout,
+    } = args;
+    let patience = Patience::new(timeout);
+    let agent = invocation.agent(&agent).await?;
+    let body = LaunchInstance {
+        name: name.unwrap_or_else(|| agent.name.clone()),
+        agent: Some(agent.id),
+        build: agent.build,
+        shape: Shape {
+            vcpus: agent.shape.vcpus,
+            memory_mib: agent.shape.memory_mib,
+            disk_gib: agent.shape.disk_gib,
+        },
+        port: agent.port,
+    };
+    let launched = submit(invocation, body)
+        .await
+        .map_err(|failure| match failure.exit {
+            Exit::Conflict => failure.hint("choose another name with --name"),
+            _ => failure,
+        })?;
+    let instance = invocation.instance_by_id(launched.into()).await?;
+    if wait {
+        return follow(&instance, Wish::Start, patience, invocation).await;
+    }
+    show(invocation, &instance)?;
+    invocation
+        .output
+        .note(&format!("Next: form instance show {}", called(&instance)));
+    Ok(())
 }
 
 async fn list(args: ListArgs, invocation: &Invocation) -> Result<(), Failure> {
@@ -172,8 +231,9 @@ fn show(invocation: &Invocation, instance: &InstanceView) -> Result<(), Failure>
             (
                 "placed",
                 format!(
-                    "{} times, started {} times there",
-                    instance.generation, instance.starts
+                    "{}, started there {}",
+                    times(instance.generation),
+                    times(instance.starts.into())
                 ),
             ),
             (
@@ -195,6 +255,14 @@ fn show(invocation: &Invocation, instance: &InstanceView) -> Result<(), Failure>
     invocation
         .output
         .one(instance, fields, |instance| instance.id.to_string())
+}
+
+fn times(count: u64) -> String {
+    match count {
+        0 => "never".into(),
+        1 => "once".into(),
+        more => format!("{more} times"),
+    }
 }
 
 async fn change(args: ChangeArgs, wish: Wish, invocation: &Invocation) -> Result<(), Failure> {
@@ -222,9 +290,20 @@ async fn change(args: ChangeArgs, wish: Wish, invocation: &Invocation) -> Result
             .output
             .value(&done, |_| format!("{} shall {wanted}", clean(&called(&instance))));
     }
+    follow(&instance, wish, patience, invocation).await
+}
+
+/// Waits until what was wished is so, and shows what came of it.
+async fn follow(
+    instance: &InstanceView,
+    wish: Wish,
+    patience: Patience,
+    invocation: &Invocation,
+) -> Result<(), Failure> {
+    let id: InstanceId = instance.id;
     let mut progress = Progress::new(invocation.output);
     let ended = patience
-        .until(&called(&instance), async || {
+        .until(&called(instance), async || {
             let now = match invocation.instance_by_id(id).await {
                 Ok(now) => now,
                 Err(failure) if failure.exit == Exit::NotFound && wish == Wish::Delete => {
@@ -247,7 +326,7 @@ async fn change(args: ChangeArgs, wish: Wish, invocation: &Invocation) -> Result
             let done = serde_json::json!({ "id": id, "name": instance.name, "deleted": true });
             invocation
                 .output
-                .value(&done, |_| format!("{} is gone", clean(&called(&instance))))
+                .value(&done, |_| format!("{} is gone", clean(&called(instance))))
         }
         Some(now) if wish == Wish::Start && now.state == InstanceWord::Failed => Err(failed(&now)),
         Some(now) => show(invocation, &now),

@@ -88,7 +88,7 @@ pub enum Noun {
     Pack(pack::PackCommand),
     /// Build, register, launch and wait: from a Formfile to a serving agent
     Ship(ship::ShipArgs),
-    /// Instances: list, show, stop, start, delete, logs
+    /// Instances: launch, list, show, stop, start, delete, logs
     #[command(subcommand)]
     Instance(instance::InstanceCommand),
     /// Domain names: list, claim, release

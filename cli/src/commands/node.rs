@@ -341,7 +341,7 @@ async fn invite(args: InviteArgs, invocation: &Invocation) -> Result<(), Failure
     invocation.output.value(&done, |done| done.invitation.clone())?;
     invocation
         .output
-        .note("Next, on that node: form node init --invitation with the text above");
+        .note("Next, on that node: form node init --invitation TEXT, with the text above");
     Ok(())
 }
 
@@ -545,7 +545,7 @@ fn random_salt() -> Result<[u8; 16], Failure> {
 }
 
 /// A DNS label, for clap.
-fn label(text: &str) -> Result<String, String> {
+pub(crate) fn label(text: &str) -> Result<String, String> {
     check_label(text)
         .map_err(|_| format!("`{text}` is no name: use 1 to 63 of a-z, 0-9 and inner hyphens"))?;
     Ok(text.into())

@@ -2,7 +2,7 @@
 //! whose Formfile holds no password in clear.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -235,7 +235,7 @@ impl Text {
         let doing = format!("reading {}", path.display());
         let file = File::open(&path).map_err(|error| {
             let failure = Failure::io(&doing, &error);
-            if failure.exit == Exit::NotFound {
+            if failure.exit == Exit::NotFound || error.kind() == ErrorKind::NotADirectory {
                 return failure.hint("name a Formfile, or a folder that holds one");
             }
             failure
