@@ -146,7 +146,7 @@ async fn accept(
             },
             () = shutdown.cancelled() => return,
         };
-        let Some(seat) = Seat::take(&connections, address, limits.connections_per_address) else {
+        let Some(seat) = Seat::take(&connections, household(address), limits.connections_per_address) else {
             tracing::debug!(%address, "too many connections from one address");
             continue;
         };
@@ -160,6 +160,15 @@ async fn accept(
                 tracing::debug!("a connection of the API broke: {error}");
             }
         });
+    }
+}
+
+/// Whom connections are counted for: one who has an IPv6 address has 2^64 of them.
+fn household(address: IpAddr) -> IpAddr {
+    const NETWORK: u128 = !(u64::MAX as u128);
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6((u128::from(address) & NETWORK).into()),
+        address => address,
     }
 }
 
@@ -282,5 +291,21 @@ impl AsyncWrite for Guarded {
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_addresses_of_one_network_count_as_one() {
+        let same = |left: &str, right: &str| {
+            household(left.parse().expect("an address")) == household(right.parse().expect("an address"))
+        };
+        assert!(same("2001:db8::1", "2001:db8::ffff:1"));
+        assert!(!same("2001:db8::1", "2001:db8:0:1::1"));
+        assert!(same("::ffff:192.0.2.1", "192.0.2.1"));
+        assert!(!same("192.0.2.1", "192.0.2.2"));
     }
 }

@@ -31,6 +31,10 @@ pub struct Limits {
     pub uploads: usize,
     /// Bytes of a request's line and headers.
     pub header_bytes: usize,
+    /// Accounts that may be opened here at once after a quiet time: each is an op that every node keeps.
+    pub newcomers: u32,
+    /// How long it takes till one more may be.
+    pub newcomer_time: Duration,
     /// How long the headers of a request may take, and how long a connection may idle.
     pub header_time: Duration,
     /// How long an answer may take, streams left out.
@@ -53,6 +57,8 @@ impl Default for Limits {
             log_streams: 64,
             uploads: 4,
             header_bytes: 16 * 1024,
+            newcomers: 1024,
+            newcomer_time: Duration::from_millis(250),
             header_time: Duration::from_secs(15),
             answer_time: Duration::from_secs(30),
             stall_time: Duration::from_secs(30),
@@ -75,6 +81,7 @@ pub(crate) struct Inner {
     pub(crate) limits: Limits,
     pub(crate) shutdown: CancellationToken,
     pub(crate) replays: Mutex<ReplayCache>,
+    newcomers: Mutex<Newcomers>,
     pub(crate) requests: Arc<Semaphore>,
     pub(crate) event_streams: Arc<Semaphore>,
     pub(crate) log_streams: Arc<Semaphore>,
@@ -91,6 +98,12 @@ impl std::ops::Deref for App {
     fn deref(&self) -> &Inner {
         &self.inner
     }
+}
+
+/// Places for accounts to be opened. They come back with time.
+struct Newcomers {
+    places: u32,
+    reckoned: Instant,
 }
 
 /// The hash of a view costs as much as the view is large: it is made once for a position, and after one was
@@ -138,6 +151,10 @@ impl App {
             door,
             shutdown,
             replays: Mutex::default(),
+            newcomers: Mutex::new(Newcomers {
+                places: limits.newcomers,
+                reckoned: Instant::now(),
+            }),
             requests: semaphore(limits.requests),
             event_streams: semaphore(limits.event_streams),
             log_streams: semaphore(limits.log_streams),
@@ -177,6 +194,25 @@ impl App {
         });
         task.await
             .unwrap_or_else(|error| Err(SubmitError::Failed(error.to_string())))
+    }
+
+    /// Takes a place for an account to be opened, if there is one.
+    pub(crate) fn admit_newcomer(&self) -> bool {
+        let mut newcomers = self.newcomers.lock().unwrap_or_else(PoisonError::into_inner);
+        let span = self.limits.newcomer_time.max(Duration::from_millis(1));
+        let gained = newcomers.reckoned.elapsed().as_millis() / span.as_millis();
+        let gained = u32::try_from(gained).unwrap_or(u32::MAX);
+        if gained > 0 {
+            newcomers.reckoned += span.saturating_mul(gained);
+            newcomers.places = newcomers.places.saturating_add(gained).min(self.limits.newcomers);
+        }
+        match newcomers.places.checked_sub(1) {
+            Some(left) => {
+                newcomers.places = left;
+                true
+            }
+            None => false,
+        }
     }
 
     /// The hash of the whole view, and the position that it is of.

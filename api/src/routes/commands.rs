@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::{Body, to_bytes};
+use axum::body::{self, to_bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
-use ledger::command::{COMMAND_BYTES_MAX, LIFETIME_MS_MAX, SignedCommand};
+use ledger::command::{Body, COMMAND_BYTES_MAX, LIFETIME_MS_MAX, SignedCommand};
 use ledger::id::CommandId;
 use projections::outcome::{Outcome, Void};
 use serde::Deserialize;
@@ -72,7 +72,7 @@ pub(crate) async fn submit(
     State(app): State<App>,
     Query(params): Query<SubmitParams>,
     headers: HeaderMap,
-    body: Body,
+    body: body::Body,
 ) -> Result<(StatusCode, Json<CommandAnswer>), Problem> {
     let bytes = read(&app, &headers, body).await?;
     let command = SignedCommand::decode(app.door.cloud().network, &bytes)
@@ -96,6 +96,8 @@ pub(crate) async fn submit(
     if not_after_ms > now_ms.saturating_add(LIFETIME_MS_MAX) {
         return Err(problem(&Void::TooFarAhead));
     }
+
+    welcome(&app, &command)?;
 
     let kind = command.command().body.name();
     let wait = match params.wait {
@@ -141,7 +143,38 @@ pub(crate) async fn command(State(app): State<App>, Id(id): Id) -> Result<Json<O
     Ok(one(&cloud, CommandView::new(id, record)))
 }
 
-async fn read(app: &App, headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Problem> {
+/// Whether a command is worth an op that every node keeps for ever. A key without an account can bring any number
+/// of commands for nothing: only those that open an account pass, so many at a time. What the log would call void
+/// is refused here without a trace in it, so the same bytes may come again when the account is known.
+fn welcome(app: &App, command: &SignedCommand) -> Result<(), Problem> {
+    let cloud = app.door.cloud();
+    let (id, command) = (command.id(), command.command());
+    if cloud.keys.contains_key(&command.key) {
+        return Ok(());
+    }
+    if let Some(first) = command
+        .after
+        .iter()
+        .find(|first| !cloud.commands.contains_key(*first))
+    {
+        return Err(void_problem(id, &Void::OutOfOrder(*first)));
+    }
+    if !matches!(command.body, Body::OpenAccount(_)) {
+        return Err(void_problem(id, &Void::NoAccount).hint(
+            "open an account, or wait till this node has heard of it and submit the same bytes again",
+        ));
+    }
+    if app.admit_newcomer() {
+        return Ok(());
+    }
+    Err(Problem::new(
+        ErrorCode::Busy,
+        "more accounts are being opened here than this node takes on",
+    )
+    .hint("submit the same bytes again in a moment, or at another node"))
+}
+
+async fn read(app: &App, headers: &HeaderMap, body: body::Body) -> Result<Vec<u8>, Problem> {
     let media = headers.get(header::CONTENT_TYPE).map(|media| media.as_bytes());
     if media.is_some_and(|media| media != b"application/octet-stream") {
         return Err(Problem::new(

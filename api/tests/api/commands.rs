@@ -226,6 +226,56 @@ async fn a_void_command_says_why_with_a_status_of_its_own() {
 }
 
 #[tokio::test]
+async fn what_a_stranger_asks_leaves_no_trace_and_counts_once_it_is_none() {
+    let world = World::new().await;
+    let stop = StopInstance {
+        instance: InstanceId([5; 32]),
+    };
+    let early = world.command(1, 1, stop);
+    for _ in 0..3 {
+        let answer = world.client.submit(&early, WaitFor::Tentative).await;
+        assert_eq!(code(answer), (ErrorCode::NoAccount, 403));
+    }
+    assert_eq!(
+        world.node.submissions.load(Ordering::Relaxed),
+        0,
+        "nothing reached the log"
+    );
+    world.submit(1, 2, open("alice")).await.unwrap();
+    // The same bytes, judged by the log now: their nonce was not used up.
+    let answer = world.client.submit(&early, WaitFor::Tentative).await;
+    assert_eq!(code(answer), (ErrorCode::NotFound, 404));
+}
+
+#[tokio::test]
+async fn a_flood_of_new_accounts_is_told_to_wait_and_those_that_are_there_go_on() {
+    let limits = Limits {
+        newcomers: 2,
+        newcomer_time: Duration::from_millis(200),
+        ..Limits::default()
+    };
+    let world = World::with(limits, Duration::ZERO).await;
+    world.submit(1, 1, open("a1")).await.unwrap();
+    let mut refused = 0;
+    for seed in 2..30 {
+        match world.submit(seed, 1, open(&format!("a{seed}"))).await {
+            Ok(_) => {}
+            answer => {
+                assert_eq!(code(answer), (ErrorCode::Busy, 503));
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 0, "28 at once are more than 2");
+    assert_eq!(
+        code(world.submit(1, 2, open("b")).await),
+        (ErrorCode::HasAccount, 409)
+    );
+    tokio::time::sleep(Duration::from_millis(250)).await;
+    world.submit(40, 1, open("late")).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_node_that_cannot_write_says_so_and_takes_the_command_later() {
     let world = World::new().await;
     let command = world.command(1, 1, open("alice"));
