@@ -51,18 +51,23 @@ fn builds(sight: &Sight<'_>) -> Vec<Action> {
         .collect();
     mine.sort_unstable_by_key(|build| (build.asked, build.id));
     let free = sight.me.builds_max.saturating_sub(building.len());
-    let mut actions = Vec::new();
-    for build in mine.into_iter().take(free) {
-        let context = build.request.context;
-        if sight.observed.contexts.contains(&context) {
-            actions.push(Action::Build {
-                build: build.id,
-                context,
-            });
-        } else {
-            actions.extend(fetch(sight, context, context_sources(sight, build)));
-        }
-    }
+    let held = |build: &&Build| sight.observed.contexts.contains(&build.request.context);
+    let (ready, lacking): (Vec<&Build>, Vec<&Build>) = mine.into_iter().partition(held);
+    // A context may be gone for good: a build that waits for one keeps no other waiting. Contexts are not
+    // piled up either.
+    let ahead = if ready.len() <= free { lacking } else { Vec::new() };
+    let mut actions: Vec<Action> = ready
+        .into_iter()
+        .take(free)
+        .map(|build| Action::Build {
+            build: build.id,
+            context: build.request.context,
+        })
+        .collect();
+    let fetches = ahead
+        .into_iter()
+        .filter_map(|build| fetch(sight, build.request.context, context_sources(sight, build)));
+    actions.extend(fetches);
     actions
 }
 

@@ -104,6 +104,19 @@ fn builds_wait_for_each_other_in_the_order_in_which_they_were_asked_for() {
 }
 
 #[test]
+fn a_build_whose_context_is_gone_keeps_no_other_waiting() {
+    let mut world = World::new(2);
+    world.nodes[1].up = false;
+    world.pass(60_000);
+    let first = world.ask_build("lost");
+    let context = world.cloud().builds[&first].request.context;
+    world.nodes[0].observed.contexts.remove(&context);
+    world.ask_build("here");
+    let shown = world.shown(0);
+    assert!(shown.contains(&"build here".to_owned()), "{shown:?}");
+}
+
+#[test]
 fn a_failed_build_is_not_tried_again() {
     let mut world = World::new(1);
     let build = world.ask_build("b");
