@@ -8,7 +8,8 @@
 //!            disk.ext4    its own disk                      log/ console/  what workload and kernel said
 //!            control      its socket                        machine.log  what form-machine said
 //! ```
-//! All is safe to ask twice. An order of a lower generation than was seen is refused.
+//! All is safe to ask twice. A start of a lower generation than was seen is refused, and a stop or deletion of
+//! a lower one than what is here.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -138,12 +139,12 @@ pub enum StopError {
     /// No machine of this id is on this host.
     #[error("this host has no such machine")]
     Unknown,
-    /// The order is older than one that was seen.
-    #[error("generation {asked} of this machine is older than {seen}, which was seen already")]
+    /// The order is older than the machine.
+    #[error("generation {asked} of this machine is older than {seen}, which is here")]
     Stale {
         /// What was asked.
         asked: u64,
-        /// The highest one seen.
+        /// The generation of the machine that is here.
         seen: u64,
     },
     /// It does not end.
@@ -556,8 +557,10 @@ impl Machines {
         Ok(())
     }
 
+    /// Notes the generation of a stop or deletion; one older than the machine that is here is refused. That a
+    /// newer one was seen does not count: what no log knows any more is deleted by the generation that is here.
     fn see_or_refuse(&self, entry: &Entry, asked: u64) -> Result<(), StopError> {
-        let seen = entry.facts.borrow().seen;
+        let seen = entry.run().map_or(0, |(generation, _)| generation);
         if asked < seen {
             return Err(StopError::Stale { asked, seen });
         }
