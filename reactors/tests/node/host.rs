@@ -160,7 +160,8 @@ fn news_of_an_older_generation_is_no_news() {
 fn an_instance_that_serves_is_told_to_all_at_the_next_tick() {
     let (mut net, instance, start) = starting();
     net.give(1, Input::Host(HostEvent::Done { key: start, ok: true }));
-    net.pass(1_000);
+    // Between two rounds of presences.
+    net.pass(1_400);
     net.give(1, machine(instance, 1, RUNNING));
     net.pass(200);
     let observed = net.at(1).node.observed_shared();
