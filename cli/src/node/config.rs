@@ -45,7 +45,10 @@ impl Default for NodeConfig {
     fn default() -> Self {
         Self {
             name: "node".into(),
-            listen: vec!["/ip4/0.0.0.0/udp/53333/quic-v1".into(), "/ip4/0.0.0.0/tcp/53333".into()],
+            listen: vec![
+                "/ip4/0.0.0.0/udp/53333/quic-v1".into(),
+                "/ip4/0.0.0.0/tcp/53333".into(),
+            ],
             announce: Vec::new(),
             api: SocketAddr::from(([127, 0, 0, 1], 3004)),
             dns: Vec::new(),
@@ -53,7 +56,9 @@ impl Default for NodeConfig {
             public_ipv4: Vec::new(),
             interface: None,
             resolvers: Vec::new(),
-            roles: ["gateway", "compute", "builder", "edge"].map(String::from).to_vec(),
+            roles: ["gateway", "compute", "builder", "edge"]
+                .map(String::from)
+                .to_vec(),
             vcpus: None,
             memory_mib: None,
             disk_gib: None,

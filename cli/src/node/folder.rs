@@ -40,7 +40,9 @@ impl NodeFolder {
             .mode(0o700)
             .create(path)
             .with_context(|| format!("making the node's folder {}", path.display()))?;
-        Ok(Self { path: path.to_owned() })
+        Ok(Self {
+            path: path.to_owned(),
+        })
     }
 
     /// A file or folder inside.
@@ -63,7 +65,10 @@ impl NodeFolder {
     pub fn seed(&self) -> Result<[u8; 32]> {
         let path = self.join("node.key");
         let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-        let bytes = HEXLOWER.decode(text.trim().as_bytes()).ok().and_then(|bytes| bytes.try_into().ok());
+        let bytes = HEXLOWER
+            .decode(text.trim().as_bytes())
+            .ok()
+            .and_then(|bytes| bytes.try_into().ok());
         bytes.with_context(|| format!("{} does not hold 64 hexadecimal digits", path.display()))
     }
 
@@ -71,7 +76,10 @@ impl NodeFolder {
     pub fn invitation(&self) -> Result<SignedInvitation> {
         let path = self.join("invitation");
         let text = fs::read_to_string(&path).with_context(|| {
-            format!("{} is missing: run `form node init` before `form node run`", path.display())
+            format!(
+                "{} is missing: run `form node init` before `form node run`",
+                path.display()
+            )
         })?;
         parse_invitation(&text)
     }
@@ -79,8 +87,15 @@ impl NodeFolder {
     /// Keeps the invitation. Another network's is refused: a folder belongs to one network.
     pub fn write_invitation(&self, invitation: &SignedInvitation) -> Result<()> {
         if let Ok(held) = self.invitation() {
-            let (held, new) = (held.invitation.genesis.network(), invitation.invitation.genesis.network());
-            ensure!(held == new, "{} belongs to network {held} already", self.path.display());
+            let (held, new) = (
+                held.invitation.genesis.network(),
+                invitation.invitation.genesis.network(),
+            );
+            ensure!(
+                held == new,
+                "{} belongs to network {held} already",
+                self.path.display()
+            );
         }
         let key = self.key()?;
         invitation.verify(invitation.invitation.genesis.network(), key.node_id())?;
@@ -106,15 +121,22 @@ impl NodeFolder {
 
 /// An invitation as text that a person can paste.
 pub fn invitation_text(invitation: &SignedInvitation) -> String {
-    format!("{INVITATION_PREFIX}{}", BASE64URL_NOPAD.encode(invitation.bytes()))
+    format!(
+        "{INVITATION_PREFIX}{}",
+        BASE64URL_NOPAD.encode(invitation.bytes())
+    )
 }
 
 /// Reads such a text.
 pub fn parse_invitation(text: &str) -> Result<SignedInvitation> {
     let Some(body) = text.trim().strip_prefix(INVITATION_PREFIX) else {
-        bail!("an invitation begins with `{INVITATION_PREFIX}`: paste what `form node invite` printed, whole");
+        bail!(
+            "an invitation begins with `{INVITATION_PREFIX}`: paste what `form node invite` printed, whole"
+        );
     };
-    let bytes = BASE64URL_NOPAD.decode(body.as_bytes()).context("the invitation is damaged: paste it whole")?;
+    let bytes = BASE64URL_NOPAD
+        .decode(body.as_bytes())
+        .context("the invitation is damaged: paste it whole")?;
     SignedInvitation::decode(&bytes).context("the invitation is damaged: paste it whole")
 }
 
@@ -134,7 +156,9 @@ fn write_secret(path: &Path, text: &str) -> Result<()> {
     file.sync_all().with_context(doing)?;
     fs::rename(&draft, path).with_context(doing)?;
     if let Some(folder) = path.parent() {
-        fs::File::open(folder).and_then(|folder| folder.sync_all()).with_context(doing)?;
+        fs::File::open(folder)
+            .and_then(|folder| folder.sync_all())
+            .with_context(doing)?;
     }
     Ok(())
 }

@@ -23,7 +23,11 @@ pub fn capacity(config: &NodeConfig, data: &Path) -> Result<Capacity> {
         Some(disk) => disk,
         None => disk_free_gib(data)? / 2,
     };
-    Ok(Capacity { vcpus, memory_mib, disk_gib })
+    Ok(Capacity {
+        vcpus,
+        memory_mib,
+        disk_gib,
+    })
 }
 
 fn memory_total_mib() -> Result<u64> {
@@ -34,13 +38,19 @@ fn memory_total_mib() -> Result<u64> {
 }
 
 fn disk_free_gib(path: &Path) -> Result<u64> {
-    let stat = rustix::fs::statvfs(path).with_context(|| format!("asking for the free space at {}", path.display()))?;
+    let stat = rustix::fs::statvfs(path)
+        .with_context(|| format!("asking for the free space at {}", path.display()))?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize) >> 30)
 }
 
 /// The parts that shall run here.
 pub fn roles(names: &[String]) -> Result<(Roles, Vec<Role>)> {
-    let mut roles = Roles { gateway: false, compute: false, builder: false, edge: false };
+    let mut roles = Roles {
+        gateway: false,
+        compute: false,
+        builder: false,
+        edge: false,
+    };
     let mut list = Vec::new();
     for name in names {
         let (part, role) = match name.as_str() {

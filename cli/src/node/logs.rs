@@ -70,7 +70,13 @@ impl Logs {
 
     /// What an instance wrote.
     pub async fn instance(&self, id: InstanceId, query: LogQuery) -> Result<LogChunk, LogError> {
-        let holder = self.core.snapshot().cloud.instances.get(&id).and_then(|instance| instance.placement().copied());
+        let holder = self
+            .core
+            .snapshot()
+            .cloud
+            .instances
+            .get(&id)
+            .and_then(|instance| instance.placement().copied());
         let holder = holder.ok_or(LogError::None)?.node;
         self.read(holder, Which::Instance(id.0), query).await
     }
@@ -85,8 +91,14 @@ impl Logs {
             }
             // Whoever builds it has its beginning already.
             BuildState::Asked => {
-                for node in [self.node].into_iter().chain(self.gossip.peers().iter().map(|peer| NodeId(peer.node))) {
-                    match self.read(node, Which::Build(id.0), LogQuery { wait_ms: 0, ..query }).await {
+                for node in [self.node]
+                    .into_iter()
+                    .chain(self.gossip.peers().iter().map(|peer| NodeId(peer.node)))
+                {
+                    match self
+                        .read(node, Which::Build(id.0), LogQuery { wait_ms: 0, ..query })
+                        .await
+                    {
                         Ok(chunk) => return Ok(chunk),
                         Err(LogError::None | LogError::Unreachable(_)) => {}
                         Err(error) => return Err(error),
@@ -118,7 +130,11 @@ impl Logs {
                 .map_err(|error| LogError::Failed(error.to_string()))?
         };
         match answer {
-            Answer::Chunk { from, bytes, ended } => Ok(LogChunk { from, bytes: Bytes::from(bytes), ended }),
+            Answer::Chunk { from, bytes, ended } => Ok(LogChunk {
+                from,
+                bytes: Bytes::from(bytes),
+                ended,
+            }),
             Answer::None => Err(LogError::None),
         }
     }
@@ -128,8 +144,11 @@ impl Logs {
     pub async fn serve(&self, request: Vec<u8>) -> Result<Vec<u8>, String> {
         let ask: Ask = ledger::codec::decode(&request, REQUEST_BYTES_MAX, "a request for a log")
             .map_err(|error| error.to_string())?;
-        let bounded =
-            Ask { max: ask.max.min(CHUNK_BYTES_MAX as u64), wait_ms: ask.wait_ms.min(WAIT_MS_MAX), ..ask };
+        let bounded = Ask {
+            max: ask.max.min(CHUNK_BYTES_MAX as u64),
+            wait_ms: ask.wait_ms.min(WAIT_MS_MAX),
+            ..ask
+        };
         let answer = self.here(bounded).await.map_err(|error| error.to_string())?;
         Ok(ledger::codec::encode(&answer))
     }
@@ -150,12 +169,21 @@ impl Logs {
     }
 
     async fn machine_log(&self, id: MachineId, ask: Ask) -> Result<Answer, LogError> {
-        let Some(machines) = &self.machines else { return Ok(Answer::None) };
-        let alive = machines.list().iter().any(|status| status.id == id && status.state.is_alive());
+        let Some(machines) = &self.machines else {
+            return Ok(Answer::None);
+        };
+        let alive = machines
+            .list()
+            .iter()
+            .any(|status| status.id == id && status.state.is_alive());
         match machines.logs(id, ask.from, ask.max as usize).await {
             Ok(chunk) => {
                 let ended = chunk.bytes.is_empty() && !alive;
-                Ok(Answer::Chunk { from: chunk.offset, bytes: chunk.bytes, ended })
+                Ok(Answer::Chunk {
+                    from: chunk.offset,
+                    bytes: chunk.bytes,
+                    ended,
+                })
             }
             Err(vmm::io::machines::LogError::Unknown) => Ok(Answer::None),
             Err(error) => Err(LogError::Failed(error.to_string())),
@@ -166,7 +194,9 @@ impl Logs {
         let path = self.build_log(id);
         let running = self.core.snapshot().observed.building.contains_key(&id);
         let read = tokio::task::spawn_blocking(move || read_file(&path, ask.from, ask.max));
-        let read = read.await.map_err(|_| LogError::Failed("a thread that read a log died".into()))?;
+        let read = read
+            .await
+            .map_err(|_| LogError::Failed("a thread that read a log died".into()))?;
         match read {
             Ok((from, bytes)) => {
                 let ended = bytes.is_empty() && !running;
