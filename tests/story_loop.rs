@@ -32,7 +32,28 @@ fn an_agent_ships_answers_by_name_and_follows_its_owner() -> Result<()> {
     stop_and_start(&cluster, &shown)?;
     a_new_release_replaces_the_old_one(&cluster)?;
     delete_leaves_nothing(&cluster, &shown)?;
+    a_formfile_of_the_earlier_system_ships_unchanged(&cluster)?;
     cluster.wait_for_one_state(SOON)?;
+    Ok(())
+}
+
+/// Its agent listens on IPv4 only, as most did.
+fn a_formfile_of_the_earlier_system_ships_unchanged(cluster: &Cluster) -> Result<()> {
+    let example = project().join("examples/earlier-system");
+    let shipped = cluster.form_json(2, &["ship", &example.to_string_lossy(), "--timeout", "10m"])?;
+    let name = format!(
+        "{}.fog",
+        shipped["agent"]["name"].as_str().context("an agent's name")?
+    );
+    let holder = cluster.holder(&shipped["instance"])?;
+    let door = cluster.address((holder + 1) % 3);
+    wait_for("the agent to answer at another node's front door", SOON, || {
+        ensure!(
+            cluster.resolve(0, &name)?.contains(&door),
+            "{name} does not lead to {door} yet"
+        );
+        cluster.fetch(&name, door, "/").map(Some)
+    })?;
     Ok(())
 }
 

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use vmm::spec::Health;
 
+use crate::relay::Relay;
+
 /// Pause between checks until the workload serves for the first time.
 pub(crate) const EAGER: Duration = Duration::from_millis(100);
 /// Pause between checks of a workload that serves.
@@ -67,28 +69,55 @@ impl Verdict {
     }
 }
 
-/// Where a workload may listen: on all addresses as a rule, else on one of these.
-pub(crate) fn targets(ipv6: Ipv6Addr, ipv4: Ipv4Addr) -> [IpAddr; 4] {
-    [
-        Ipv6Addr::LOCALHOST.into(),
-        Ipv4Addr::LOCALHOST.into(),
-        ipv6.into(),
-        ipv4.into(),
-    ]
+/// Checks one workload, from inside the guest.
+///
+/// A port counts only when it can be reached at the instance's own address, where the front doors look for
+/// it; for a workload that listens elsewhere only, [`Relay`] sees to that.
+pub(crate) struct Checker {
+    health: Health,
+    ipv6: Ipv6Addr,
+    ipv4: Ipv4Addr,
+    relay: Relay,
+    /// The last check found the port within reach, so that is not asked again.
+    reached: bool,
 }
 
-/// Makes one check; `None` when the workload has not run long enough to tell.
-pub(crate) fn check(health: &Health, targets: &[IpAddr], running_for: Duration) -> Option<bool> {
-    match health {
-        Health::Process => (running_for >= PROCESS_SETTLES).then_some(true),
-        Health::Tcp { port } => Some(targets.iter().any(|target| connect(*target, *port).is_some())),
-        Health::Http { port, path } => Some(
-            // The first address that takes a connection decides.
-            targets
-                .iter()
-                .find_map(|target| connect(*target, *port))
-                .is_some_and(|stream| answers(stream, path).unwrap_or(false)),
-        ),
+impl Checker {
+    /// A checker for a guest with these addresses.
+    pub(crate) fn new(health: Health, ipv6: Ipv6Addr, ipv4: Ipv4Addr) -> Self {
+        Self {
+            health,
+            ipv6,
+            ipv4,
+            relay: Relay::new(ipv6),
+            reached: false,
+        }
+    }
+
+    /// Makes one check; `None` when the workload has not run long enough to tell.
+    pub(crate) fn check(&mut self, running_for: Duration) -> Option<bool> {
+        match self.health.clone() {
+            Health::Process => (running_for >= PROCESS_SETTLES).then_some(true),
+            Health::Tcp { port } => Some(self.relay.reach(port, self.ipv4)),
+            Health::Http { port, path } => {
+                self.reached = self.reached || self.relay.reach(port, self.ipv4);
+                // The first address that takes a connection decides.
+                self.reached = self.reached
+                    && self
+                        .targets()
+                        .find_map(|target| connect(target, port))
+                        .is_some_and(|stream| answers(stream, &path).unwrap_or(false));
+                Some(self.reached)
+            }
+        }
+    }
+
+    /// Where the workload may listen: on all addresses as a rule, else on one of these. The relay's answer
+    /// would be its own.
+    fn targets(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        let own = (!self.relay.is_open()).then_some(IpAddr::V6(self.ipv6));
+        let first = [Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()];
+        first.into_iter().chain(own).chain([self.ipv4.into()])
     }
 }
 
@@ -174,47 +203,65 @@ mod tests {
     }
 
     #[test]
-    fn a_server_is_checked_over_the_loopback() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    fn a_server_is_asked_and_its_status_decides() {
+        // ::1 stands for the instance's own address.
+        let listener = TcpListener::bind("[::1]:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let targets = targets("fd00::2".parse().unwrap(), "127.0.0.1".parse().unwrap());
-        assert_eq!(
-            check(&Health::Tcp { port }, &targets[1..2], Duration::ZERO),
-            Some(true)
-        );
+        let mut tcp = checker(Health::Tcp { port });
+        assert_eq!(tcp.check(Duration::ZERO), Some(true));
         let server = std::thread::spawn(move || {
-            // The first connection is that of the check of TCP.
             let mut seen = Vec::new();
-            for status in ["", "200 OK", "500 no"] {
+            let mut statuses = ["200 OK", "500 no"].into_iter();
+            while let Some(status) = statuses.clone().next() {
                 let (mut stream, _) = listener.accept().unwrap();
-                if !status.is_empty() {
-                    let mut request = [0; 1024];
-                    let length = stream.read(&mut request).unwrap();
+                let mut request = [0; 1024];
+                let length = stream.read(&mut request).unwrap();
+                // A connection without a request only looks whether somebody listens.
+                if length > 0 {
                     seen.push(String::from_utf8_lossy(&request[..length]).into_owned());
                     stream
                         .write_all(format!("HTTP/1.1 {status}\r\n\r\n").as_bytes())
                         .unwrap();
+                    statuses.next();
                 }
             }
             seen
         });
-        let health = Health::Http {
+        let mut http = checker(Health::Http {
             port,
             path: "/health".to_owned(),
-        };
-        assert_eq!(check(&health, &targets[1..2], Duration::ZERO), Some(true));
-        assert_eq!(check(&health, &targets[1..2], Duration::ZERO), Some(false));
+        });
+        assert_eq!(http.check(Duration::ZERO), Some(true));
+        assert_eq!(http.check(Duration::ZERO), Some(false));
         assert!(server.join().unwrap()[0].starts_with("GET /health HTTP/1.1\r\nHost: "));
-        assert_eq!(
-            check(&health, &targets[1..2], Duration::ZERO),
-            Some(false),
-            "nobody listens now"
-        );
+        assert_eq!(http.check(Duration::ZERO), Some(false), "nobody listens now");
+        assert_eq!(tcp.check(Duration::ZERO), Some(false));
+    }
+
+    #[test]
+    fn a_relay_does_not_answer_for_a_workload_that_is_gone() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut tcp = checker(Health::Tcp { port });
+        assert_eq!(tcp.check(Duration::ZERO), Some(true));
+        // The relay listens at ::1, where the checker would look for the workload too.
+        drop(listener);
+        let mut http = checker(Health::Http {
+            port,
+            path: "/".to_owned(),
+        });
+        http.relay = tcp.relay;
+        assert_eq!(http.check(Duration::ZERO), Some(false));
     }
 
     #[test]
     fn a_process_serves_once_it_has_settled() {
-        assert_eq!(check(&Health::Process, &[], Duration::from_millis(10)), None);
-        assert_eq!(check(&Health::Process, &[], PROCESS_SETTLES), Some(true));
+        let mut process = checker(Health::Process);
+        assert_eq!(process.check(Duration::from_millis(10)), None);
+        assert_eq!(process.check(PROCESS_SETTLES), Some(true));
+    }
+
+    fn checker(health: Health) -> Checker {
+        Checker::new(health, Ipv6Addr::LOCALHOST, Ipv4Addr::LOCALHOST)
     }
 }

@@ -17,6 +17,7 @@ mod modules;
 mod netlink;
 mod network;
 mod port;
+mod relay;
 mod shutdown;
 mod supervise;
 mod system;

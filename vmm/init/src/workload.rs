@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use vmm::guest::{Ending, Exit, GuestConfig, LogSource, ToGuest, ToHost};
 use vmm::spec::Workload;
 
-use crate::health::{self, Verdict};
+use crate::health::{self, Checker, Verdict};
 use crate::port::Outbox;
 use crate::supervise::{Do, Happened, Supervision};
 use crate::{Event, shutdown, system};
@@ -339,13 +339,12 @@ impl Checks {
         let checks = Checks {
             shared: Arc::new((Mutex::new(plan), Condvar::new())),
         };
-        let health = config.workload.health.clone();
-        let targets = health::targets(config.nic.ipv6, config.nic.ipv4);
+        let mut checker = Checker::new(config.workload.health.clone(), config.nic.ipv6, config.nic.ipv4);
         let own = checks.clone();
         system::thread("health", move || {
             loop {
                 let (attempt, since) = own.wait();
-                if let Some(good) = health::check(&health, &targets, since.elapsed())
+                if let Some(good) = checker.check(since.elapsed())
                     && events.send(Event::Checked { attempt, good }).is_err()
                 {
                     return;
