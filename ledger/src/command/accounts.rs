@@ -56,3 +56,26 @@ pub(crate) fn check_length(text: &str, max: usize, what: &'static str) -> Result
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_takes_no_name_that_stands_for_something_else() {
+        for name in RESERVED {
+            assert!(OpenAccount { name: name.into() }.check().is_err(), "{name}");
+        }
+        assert_eq!(OpenAccount { name: "nodes".into() }.check(), Ok(()));
+    }
+
+    #[test]
+    fn a_name_is_a_label_in_lower_case() {
+        for name in ["", "-a", "a-", "A", "a.b", "a_b", "ä", &"a".repeat(64)] {
+            assert!(check_label(name).is_err(), "{name}");
+        }
+        for name in ["a", "0", "a-b", &"a".repeat(63)] {
+            assert_eq!(check_label(name), Ok(()), "{name}");
+        }
+    }
+}

@@ -201,27 +201,6 @@ fn requests_go_to_the_port_of_the_instance() {
 }
 
 #[test]
-fn an_account_called_like_a_label_of_ours_takes_no_names_from_it() {
-    for label in ["node", "agent"] {
-        let mut world = World::empty();
-        world.join(ALL, CAPACITY);
-        world.command(OpenAccount { name: label.into() }.into());
-        world.pass(60_000);
-        let build = world.built("a", 0);
-        world.agent("n0", build);
-        for name in ["n0", "x"] {
-            let instance = world.launch(name, None, build);
-            world.place(instance, 1, 0);
-        }
-        world.settle();
-        let node = vec!["10.0.0.1".to_owned(), node_ipv6(&world, 0)];
-        assert_eq!(resolve(&world, "n0.node.form.internal"), Some(node));
-        assert_eq!(resolve(&world, "n0.agent.form.internal"), Some(vec![]));
-        assert_eq!(resolve(&world, &format!("x.{label}.form.internal")), None);
-    }
-}
-
-#[test]
 fn a_node_that_tells_health_of_what_is_placed_elsewhere_is_not_believed() {
     let (mut world, instance) = served();
     world.machine(1, instance, MachineState::Running { serving: false });
