@@ -187,9 +187,13 @@ impl Place<'_> {
 
     /// The number of the last start. A machine that was found does not know it; the log may.
     fn start(&self) -> u32 {
-        let told = self.instance.status.as_ref().map_or(0, |status| status.start);
+        let status = self.instance.status.as_ref();
+        let told = status.map_or(0, |status| status.start);
+        let ended = status.is_some_and(|status| is_end(&status.phase));
         match self.machine {
             Some(machine) if machine.start > 0 => machine.start,
+            // What lives after the end of a start is of a later one, of which nothing could be told.
+            Some(machine) if machine.state.is_alive() && ended => told.saturating_add(1),
             Some(_) => told.max(1),
             None => told,
         }
@@ -198,11 +202,7 @@ impl Place<'_> {
     /// What was told of the end of the last start, if it was.
     fn told_end(&self) -> Option<&Phase> {
         let status = self.instance.status.as_ref()?;
-        let ended = matches!(
-            status.phase,
-            Phase::Stopped | Phase::Failed { .. } | Phase::Deleted
-        );
-        (ended && status.start >= self.start()).then_some(&status.phase)
+        (is_end(&status.phase) && status.start >= self.start()).then_some(&status.phase)
     }
 
     /// The number of the start that this machine, wanted to run, needs now.
@@ -226,6 +226,11 @@ impl Place<'_> {
             .max(self.instance.status.as_ref().map_or(0, |status| status.start));
         needed.then(|| last.saturating_add(1))
     }
+}
+
+/// Whether a start is over with this phase.
+fn is_end(phase: &Phase) -> bool {
+    matches!(phase, Phase::Stopped | Phase::Failed { .. } | Phase::Deleted)
 }
 
 /// How far a phase is in a start's life.

@@ -65,7 +65,10 @@ fn spec(generation: u64) -> MachineSpec {
             entrypoint: vec!["/agent".into()],
             env: Vec::new(),
             workdir: "/".into(),
-            restart: Restart { attempts: 0, backoff_ms: 0 },
+            restart: Restart {
+                attempts: 0,
+                backoff_ms: 0,
+            },
             health: Health::Process,
         },
     }
@@ -93,8 +96,14 @@ async fn an_older_order_does_not_touch_a_newer_machine() {
     let dir = tempfile::tempdir().unwrap();
     let machines = ended(dir.path(), 3, 3).await;
     let stop = machines.stop(ID, 2, Stop::Kill).await;
-    assert!(matches!(stop, Err(StopError::Stale { asked: 2, seen: 3 })), "{stop:?}");
+    assert!(
+        matches!(stop, Err(StopError::Stale { asked: 2, seen: 3 })),
+        "{stop:?}"
+    );
     let delete = machines.delete(ID, 2).await;
-    assert!(matches!(delete, Err(StopError::Stale { asked: 2, seen: 3 })), "{delete:?}");
+    assert!(
+        matches!(delete, Err(StopError::Stale { asked: 2, seen: 3 })),
+        "{delete:?}"
+    );
     assert!(folder(dir.path()).exists());
 }

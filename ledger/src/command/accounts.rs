@@ -20,7 +20,9 @@ pub struct OpenAccount {
 impl OpenAccount {
     pub(crate) fn check(&self) -> Result<(), DecodeError> {
         if RESERVED.contains(&self.name.as_str()) {
-            return Err(DecodeError::Meaningless("an account's name that stands for something else in domain names"));
+            return Err(DecodeError::Meaningless(
+                "an account's name that stands for something else in domain names",
+            ));
         }
         check_label(&self.name)
     }

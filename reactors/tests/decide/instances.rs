@@ -150,6 +150,22 @@ fn a_start_is_followed_after_a_restart_of_the_node_as_well() {
 }
 
 #[test]
+fn a_start_that_the_node_did_not_live_to_tell_of_is_told_by_the_next() {
+    let mut world = World::new(1);
+    let instance = world.placed("a", 0);
+    world.settle();
+    world.stop(instance);
+    world.settle();
+    world.start(instance);
+    let actions = world.decide(0);
+    world.perform(0, actions);
+    restart(&mut world, 0);
+    assert_eq!(world.settle(), ["n0: tell a g1 s2 serving"]);
+    world.stop(instance);
+    assert_eq!(world.settle(), ["n0: stop a g1", "n0: tell a g1 s2 stopped"]);
+}
+
+#[test]
 fn a_start_that_comes_while_the_machine_still_stops_is_not_lost() {
     let mut world = World::new(1);
     let instance = world.placed("a", 0);
