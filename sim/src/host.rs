@@ -187,7 +187,8 @@ impl Host {
         self.runs
     }
 
-    /// Orders of a lower generation than one seen before.
+    /// Orders that came too late: starts of a lower generation than one seen before, stops and deletions of a
+    /// lower one than the machine's.
     pub fn backward(&self) -> u64 {
         self.backward
     }
@@ -274,7 +275,7 @@ impl Host {
             }
             Action::Stop { instance, generation, grace_ms } => {
                 let known = self.machines.contains_key(&instance);
-                if !known || !self.see(instance, generation) {
+                if !known || !self.see_no_newer(instance, generation) {
                     return (Vec::new(), vec![self.ends(key, 1, 50, Work::Nothing, false)]);
                 }
                 let mut effects = vec![self.ends(key, 1, 50, Work::Nothing, true)];
@@ -282,7 +283,7 @@ impl Host {
                 (self.tell(instance).into_iter().collect(), effects)
             }
             Action::Delete { instance, generation } => {
-                if !self.see(instance, generation) {
+                if !self.see_no_newer(instance, generation) {
                     return (Vec::new(), vec![self.ends(key, 1, 50, Work::Nothing, false)]);
                 }
                 if fails {
@@ -299,7 +300,7 @@ impl Host {
         Effect { after_ms: self.chance.between(low_ms, high_ms), work, done: Some((key, ok)) }
     }
 
-    /// Notes a generation; false if it is a step back.
+    /// Notes the generation of a start; false if it is a step back.
     fn see(&mut self, instance: InstanceId, generation: u64) -> bool {
         let seen = self.seen.entry(instance).or_default();
         if generation < *seen {
@@ -307,6 +308,18 @@ impl Host {
             return false;
         }
         *seen = generation;
+        true
+    }
+
+    /// Notes the generation of a stop or deletion; false if the machine here is newer.
+    fn see_no_newer(&mut self, instance: InstanceId, generation: u64) -> bool {
+        let here = self.machines.get(&instance).map_or(0, |machine| machine.generation);
+        if generation < here {
+            self.backward += 1;
+            return false;
+        }
+        let seen = self.seen.entry(instance).or_default();
+        *seen = generation.max(*seen);
         true
     }
 

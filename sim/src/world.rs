@@ -10,9 +10,12 @@ use anyhow::{Context, Result};
 use ledger::admit::Verify;
 use ledger::codec;
 use ledger::command::SignedCommand;
+use ledger::entry::Entry;
 use ledger::genesis::Genesis;
 use ledger::id::{CommandId, InstanceId};
 use ledger::key::SecretKey;
+use ledger::op::Op;
+use ledger::report::Report;
 use reactors::action::Action;
 use reactors::node::{HostEvent, Input, Node, Output, TICK_MS};
 
@@ -128,6 +131,9 @@ impl World {
     /// As [`Self::run`], but the world stays, to be looked at. How long it took to settle, if it did.
     pub fn run_to_the_end(&mut self) -> Result<Option<u64>> {
         self.run_until(self.options.busy_ms)?;
+        if self.violation.is_some() {
+            return Ok(None);
+        }
         self.heal_all();
         let healed_ms = self.now_ms;
         let deadline_ms = healed_ms + self.options.settle_ms;
@@ -161,7 +167,10 @@ impl World {
     }
 
     fn activity(&self) -> Activity {
-        let ops = self.nodes().map(|(_, node)| node.replica().log().len()).max();
+        // Why there is no place for an instance is told again when it changes, at a slow pace of its own.
+        let is_reason = |entry: &Entry| matches!(Report::from_entry(entry), Ok(Report::CannotPlace(_)));
+        let counts = |op: &&Op| !op.body().entries.iter().all(is_reason);
+        let ops = self.nodes().map(|(_, node)| node.replica().log().iter().filter(counts).count()).max();
         let starts = self.stations.iter().map(|station| station.host.runs()).sum();
         Activity { ops: ops.unwrap_or_default(), starts }
     }
@@ -311,14 +320,11 @@ impl World {
                 }
             }
             Event::Adopt { node, life } if self.lives(node, life) => {
-                for event in self.stations[node].host.adopt() {
-                    self.give(node, Input::Host(event));
-                }
+                let found = self.stations[node].host.adopt();
+                self.give_all(node, found.into_iter().map(Input::Host).collect());
             }
             Event::Tell { node, life, events } if self.lives(node, life) => {
-                for event in events {
-                    self.give(node, Input::Host(event));
-                }
+                self.give_all(node, events.into_iter().map(Input::Host).collect());
             }
             Event::Tick { .. } | Event::Frame { .. } | Event::Adopt { .. } | Event::Tell { .. } => {}
             Event::Connected { a, b, lives } => self.connect(a, b, lives),
@@ -492,20 +498,23 @@ impl World {
         if self.stations[node].power != power || !same_life && !effect.outlives_the_daemon() {
             return;
         }
-        let events = self.stations[node].host.settle(effect.work, self.healed);
-        for event in events {
-            self.give(node, Input::Host(event));
+        let mut events = self.stations[node].host.settle(effect.work, self.healed);
+        if let Some((key, ok)) = effect.done.filter(|_| same_life) {
+            events.push(HostEvent::Done { key, ok });
         }
-        if let Some((key, ok)) = effect.done.filter(|_| self.lives(node, life)) {
-            self.give(node, Input::Host(HostEvent::Done { key, ok }));
-            self.relink();
-        }
+        self.give_all(node, events.into_iter().map(Input::Host).collect());
+        self.relink();
     }
 
     fn give(&mut self, node: usize, input: Input) {
+        self.give_all(node, vec![input]);
+    }
+
+    /// Gives a node inputs that have come together.
+    fn give_all(&mut self, node: usize, inputs: Vec<Input>) {
         let now_ms = self.stations[node].clock(self.now_ms);
-        if let Some(core) = &mut self.stations[node].node {
-            let outputs = core.handle(input, now_ms);
+        if let Some(core) = self.stations[node].node.as_mut().filter(|_| !inputs.is_empty()) {
+            let outputs = core.handle_all(inputs, now_ms);
             self.perform(node, outputs);
         }
     }
@@ -522,7 +531,10 @@ impl World {
         let mut rest = Vec::new();
         for output in outputs {
             match output {
-                Output::Persist { ops, journal } => self.stations[node].disk.append(ops, journal),
+                Output::Persist { ops, journal } => {
+                    self.note_own(node, &ops);
+                    self.stations[node].disk.append(ops, journal);
+                }
                 other => rest.push(other),
             }
         }
@@ -599,6 +611,19 @@ impl World {
             other => format!("{other:?}"),
         };
         self.trace.note(self.now_ms, &format!("node {node} does: {text}"));
+    }
+
+    /// What a node itself says, but for the commands that it carries: those are noted when they are asked.
+    fn note_own(&mut self, node: usize, ops: &[Op]) {
+        let own = ops.iter().filter(|op| op.node() == self.stations[node].id);
+        for entry in own.flat_map(|op| &op.body().entries).filter(|entry| !entry.is_carry()) {
+            let text = match Report::from_entry(entry) {
+                Ok(Report::OpenChain(_)) => "it opens a chain".to_owned(),
+                Ok(report) => format!("{report:?}"),
+                Err(error) => error.to_string(),
+            };
+            self.trace.note(self.now_ms, &format!("node {node} says: {text}"));
+        }
     }
 
     /// The faults end: everybody but who is lost for good comes up, everything is joined, nothing is lost any
