@@ -146,14 +146,23 @@ fn held_image(digest: Digest) -> HeldImage {
         entrypoint: vec!["/agent".into()],
         env: Vec::new(),
         workdir: "/".into(),
-        restart: Restart { attempts: 3, backoff_ms: 500 },
+        restart: Restart {
+            attempts: 3,
+            backoff_ms: 500,
+        },
         health: Health::Process,
     };
-    HeldImage { path: PathBuf::from(format!("/blobs/{digest}")), workload }
+    HeldImage {
+        path: PathBuf::from(format!("/blobs/{digest}")),
+        workload,
+    }
 }
 
 fn failed(reason: &str, exit_code: Option<i32>) -> MachineState {
-    MachineState::Failed { reason: reason.into(), exit_code }
+    MachineState::Failed {
+        reason: reason.into(),
+        exit_code,
+    }
 }
 
 impl Host {
@@ -207,7 +216,10 @@ impl Host {
 
     fn keep_image(&mut self, digest: Digest) -> HostEvent {
         self.images.insert(digest);
-        HostEvent::Image { digest, image: held_image(digest) }
+        HostEvent::Image {
+            digest,
+            image: held_image(digest),
+        }
     }
 
     /// Nothing goes wrong from here on.
@@ -217,31 +229,52 @@ impl Host {
 
     /// The daemon ends: what lived in its process is gone.
     pub fn lose_daemon(&mut self) {
-        self.tables = Tables { guests: std::mem::take(&mut self.tables.guests), ..Tables::default() };
+        self.tables = Tables {
+            guests: std::mem::take(&mut self.tables.guests),
+            ..Tables::default()
+        };
     }
 
     /// The power fails: what ran has failed, disks stay.
     pub fn lose_power(&mut self) {
         self.lose_daemon();
         self.tables = Tables::default();
-        for machine in self.machines.values_mut().filter(|machine| machine.state.is_alive()) {
+        for machine in self
+            .machines
+            .values_mut()
+            .filter(|machine| machine.state.is_alive())
+        {
             machine.state = failed("the machine's process was killed, or the host restarted", None);
         }
     }
 
     /// What a daemon that starts here finds.
     pub fn adopt(&self) -> Vec<HostEvent> {
-        let images =
-            self.images.iter().map(|digest| HostEvent::Image { digest: *digest, image: held_image(*digest) });
-        let contexts = self.contexts.iter().map(|digest| HostEvent::Context { digest: *digest });
+        let images = self.images.iter().map(|digest| HostEvent::Image {
+            digest: *digest,
+            image: held_image(*digest),
+        });
+        let contexts = self
+            .contexts
+            .iter()
+            .map(|digest| HostEvent::Context { digest: *digest });
         let machines = self.machines.keys().filter_map(|instance| self.tell(*instance));
-        images.chain(contexts).chain(machines).chain([HostEvent::Known]).collect()
+        images
+            .chain(contexts)
+            .chain(machines)
+            .chain([HostEvent::Known])
+            .collect()
     }
 
     fn tell(&self, instance: InstanceId) -> Option<HostEvent> {
         let machine = self.machines.get(&instance)?;
         let (generation, state) = (machine.generation, machine.state.clone());
-        Some(HostEvent::Machine { instance, generation, spec: None, state })
+        Some(HostEvent::Machine {
+            instance,
+            generation,
+            spec: None,
+            state,
+        })
     }
 
     /// Begins an action: what the hand tells at once, and what comes of it later. `near` tells what a blob is
@@ -262,18 +295,34 @@ impl Host {
             }
             Action::Build { build, context } => {
                 let mut effect = self.ends(key, 500, 8_000, Work::Nothing, true);
-                effect.work = Work::Build { build, context, failed: fails, took_ms: effect.after_ms };
+                effect.work = Work::Build {
+                    build,
+                    context,
+                    failed: fails,
+                    took_ms: effect.after_ms,
+                };
                 (Vec::new(), vec![effect])
             }
-            Action::Forget { digest } => (Vec::new(), vec![self.ends(key, 1, 50, Work::Forget(digest), true)]),
+            Action::Forget { digest } => (
+                Vec::new(),
+                vec![self.ends(key, 1, 50, Work::Forget(digest), true)],
+            ),
             table @ (Action::Names(_) | Action::Fronts(_) | Action::Guests(_) | Action::Peers(_)) => {
-                let work = if fails { Work::Nothing } else { Work::Table(Box::new(table)) };
+                let work = if fails {
+                    Work::Nothing
+                } else {
+                    Work::Table(Box::new(table))
+                };
                 (Vec::new(), vec![self.ends(key, 1, 20, work, !fails)])
             }
             Action::Start { spec, start } => {
                 self.start(key, InstanceId(spec.id.0), spec.generation, start, fails)
             }
-            Action::Stop { instance, generation, grace_ms } => {
+            Action::Stop {
+                instance,
+                generation,
+                grace_ms,
+            } => {
                 let known = self.machines.contains_key(&instance);
                 if !known || !self.see_no_newer(instance, generation) {
                     return (Vec::new(), vec![self.ends(key, 1, 50, Work::Nothing, false)]);
@@ -297,7 +346,11 @@ impl Host {
     }
 
     fn ends(&mut self, key: ActionKey, low_ms: u64, high_ms: u64, work: Work, ok: bool) -> Effect {
-        Effect { after_ms: self.chance.between(low_ms, high_ms), work, done: Some((key, ok)) }
+        Effect {
+            after_ms: self.chance.between(low_ms, high_ms),
+            work,
+            done: Some((key, ok)),
+        }
     }
 
     /// Notes the generation of a start; false if it is a step back.
@@ -313,7 +366,10 @@ impl Host {
 
     /// Notes the generation of a stop or deletion; false if the machine here is newer.
     fn see_no_newer(&mut self, instance: InstanceId, generation: u64) -> bool {
-        let here = self.machines.get(&instance).map_or(0, |machine| machine.generation);
+        let here = self
+            .machines
+            .get(&instance)
+            .map_or(0, |machine| machine.generation);
         if generation < here {
             self.backward += 1;
             return false;
@@ -325,10 +381,22 @@ impl Host {
 
     /// A machine that lives is asked to end.
     fn end(&mut self, instance: InstanceId, within_ms: u64) -> Option<Effect> {
-        let machine = self.machines.get_mut(&instance).filter(|machine| machine.state.is_alive())?;
+        let machine = self
+            .machines
+            .get_mut(&instance)
+            .filter(|machine| machine.state.is_alive())?;
         machine.state = MachineState::Stopping;
-        let work = Work::Machine { instance, run: machine.run, state: MachineState::Stopped, mishap: false };
-        Some(Effect { after_ms: self.chance.between(5, within_ms.max(5)), work, done: None })
+        let work = Work::Machine {
+            instance,
+            run: machine.run,
+            state: MachineState::Stopped,
+            mishap: false,
+        };
+        Some(Effect {
+            after_ms: self.chance.between(5, within_ms.max(5)),
+            work,
+            done: None,
+        })
     }
 
     fn start(
@@ -339,7 +407,11 @@ impl Host {
         start: u32,
         fails: bool,
     ) -> (Vec<HostEvent>, Vec<Effect>) {
-        let done = |ok| Effect { after_ms: 5, work: Work::Nothing, done: Some((key, ok)) };
+        let done = |ok| Effect {
+            after_ms: 5,
+            work: Work::Nothing,
+            done: Some((key, ok)),
+        };
         // Of the failures, some come before anything has begun.
         if !self.see(instance, generation) || fails && self.chance.permille(500) {
             return (Vec::new(), vec![done(false)]);
@@ -350,13 +422,26 @@ impl Host {
         }
         self.runs += 1;
         let run = self.runs;
-        self.machines.insert(instance, Machine { generation, start, state: MachineState::Starting, run });
+        self.machines.insert(
+            instance,
+            Machine {
+                generation,
+                start,
+                state: MachineState::Starting,
+                run,
+            },
+        );
         let mut effects = vec![done(true)];
         let mut at_ms = self.chance.between(200, 4_000);
         let mut then = |after_ms, state, mishap| {
             effects.push(Effect {
                 after_ms,
-                work: Work::Machine { instance, run, state, mishap },
+                work: Work::Machine {
+                    instance,
+                    run,
+                    state,
+                    mishap,
+                },
                 done: None,
             });
         };
@@ -386,9 +471,12 @@ impl Host {
         match work {
             Work::Nothing => Vec::new(),
             Work::Machine { mishap: true, .. } if healed => Vec::new(),
-            Work::Machine { instance, run, state, .. } => {
+            Work::Machine {
+                instance, run, state, ..
+            } => {
                 let machine = self.machines.get_mut(&instance);
-                let Some(machine) = machine.filter(|machine| machine.run == run && machine.state.is_alive()) else {
+                let Some(machine) = machine.filter(|machine| machine.run == run && machine.state.is_alive())
+                else {
                     return Vec::new();
                 };
                 // What is being stopped comes to no other end.
@@ -404,12 +492,33 @@ impl Host {
             }
             Work::Fetch(digest, Blob::Context) => vec![self.upload(digest)],
             Work::Fetch(digest, Blob::Image) => vec![self.keep_image(digest)],
-            Work::Build { build, failed: true, took_ms, .. } => {
-                vec![HostEvent::Built { build, result: Err("the RUN step failed".into()), took_ms }]
+            Work::Build {
+                build,
+                failed: true,
+                took_ms,
+                ..
+            } => {
+                vec![HostEvent::Built {
+                    build,
+                    result: Err("the RUN step failed".into()),
+                    took_ms,
+                }]
             }
-            Work::Build { build, context, took_ms, .. } => {
+            Work::Build {
+                build,
+                context,
+                took_ms,
+                ..
+            } => {
                 let image = image_of(context);
-                vec![self.keep_image(image), HostEvent::Built { build, result: Ok((image, 64 << 20)), took_ms }]
+                vec![
+                    self.keep_image(image),
+                    HostEvent::Built {
+                        build,
+                        result: Ok((image, 64 << 20)),
+                        took_ms,
+                    },
+                ]
             }
             Work::Forget(digest) => {
                 self.images.remove(&digest);

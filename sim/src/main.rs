@@ -84,13 +84,20 @@ impl How {
     fn options(self, seed: u64) -> Options {
         let mut options = Options::draw(seed, self.nodes as usize);
         options.real_signatures = self.real_signatures;
-        if self.calm { options.without_faults() } else { options }
+        if self.calm {
+            options.without_faults()
+        } else {
+            options
+        }
     }
 
     /// The arguments that give these options again.
     fn arguments(self, seed: u64) -> String {
         let mut text = format!("--seed {seed} --nodes {}", self.nodes);
-        for (set, name) in [(self.real_signatures, " --real-signatures"), (self.calm, " --calm")] {
+        for (set, name) in [
+            (self.real_signatures, " --real-signatures"),
+            (self.calm, " --calm"),
+        ] {
             text.push_str(if set { name } else { "" });
         }
         text
@@ -113,15 +120,26 @@ fn run(command: Command) -> Result<bool> {
     match command {
         Command::Run { seed, how, trace } => {
             let options = how.options(seed);
-            println!("options     {}", serde_json::to_string(&options).context("printing the options")?);
+            println!(
+                "options     {}",
+                serde_json::to_string(&options).context("printing the options")?
+            );
             one(options, trace)
         }
         Command::Options { seed, how } => {
-            println!("{}", serde_json::to_string_pretty(&how.options(seed)).context("printing the options")?);
+            println!(
+                "{}",
+                serde_json::to_string_pretty(&how.options(seed)).context("printing the options")?
+            );
             Ok(true)
         }
         Command::Replay { file, trace } => one(read(&file)?, trace),
-        Command::Swarm { from, seeds, how, keep_going } => swarm(from, seeds, how, keep_going),
+        Command::Swarm {
+            from,
+            seeds,
+            how,
+            keep_going,
+        } => swarm(from, seeds, how, keep_going),
     }
 }
 
@@ -133,7 +151,10 @@ fn read(file: &Path) -> Result<Options> {
         .read_to_string(&mut text)
         .with_context(|| format!("reading {}", file.display()))?;
     if text.len() as u64 > FILE_BYTES_MAX {
-        bail!("{} is larger than {FILE_BYTES_MAX} bytes: it holds no options", file.display());
+        bail!(
+            "{} is larger than {FILE_BYTES_MAX} bytes: it holds no options",
+            file.display()
+        );
     }
     let options = serde_json::from_str(&text);
     options.with_context(|| format!("{} is not what `form-sim options` prints", file.display()))
@@ -154,14 +175,19 @@ fn swarm(from: u64, seeds: u64, how: How, keep_going: bool) -> Result<bool> {
     let begin = Instant::now();
     let (mut ran, mut violated, mut slowest) = (0u64, 0u64, (0, from));
     for seed in from..from.saturating_add(seeds) {
-        let summary = World::new(how.options(seed), false)?.run().with_context(|| format!("running seed {seed}"))?;
+        let summary = World::new(how.options(seed), false)?
+            .run()
+            .with_context(|| format!("running seed {seed}"))?;
         ran += 1;
         if let Some(settled_ms) = summary.settled_ms {
             slowest = slowest.max((settled_ms, seed));
         }
         if let Some(violation) = &summary.violation {
             violated += 1;
-            println!("seed {seed}: {} does not hold: {}", violation.claim, violation.seen);
+            println!(
+                "seed {seed}: {} does not hold: {}",
+                violation.claim, violation.seen
+            );
             println!("repeat: ./dev sim run {} --trace", how.arguments(seed));
             if !keep_going {
                 break;
@@ -169,7 +195,11 @@ fn swarm(from: u64, seeds: u64, how: How, keep_going: bool) -> Result<bool> {
         }
     }
     let rate = ran as f64 / begin.elapsed().as_secs_f64();
-    let held = if violated == 0 { "every claim held".to_owned() } else { format!("claims violated in {violated}") };
+    let held = if violated == 0 {
+        "every claim held".to_owned()
+    } else {
+        format!("claims violated in {violated}")
+    };
     let (slowest_ms, seed) = slowest;
     println!(
         "{ran} seeds with {} nodes, {held}; slowest to settle: {:.1} s (seed {seed}); {rate:.1} seeds/s",

@@ -60,7 +60,13 @@ impl Network {
             self.lost += 1;
             return Vec::new();
         }
-        let copies = if self.chance.permille(self.repeat_permille) { 2 } else { 1 };
-        (0..copies).map(|_| self.chance.between(self.delay_min_ms, self.delay_max_ms)).collect()
+        let copies = if self.chance.permille(self.repeat_permille) {
+            2
+        } else {
+            1
+        };
+        (0..copies)
+            .map(|_| self.chance.between(self.delay_min_ms, self.delay_max_ms))
+            .collect()
     }
 }

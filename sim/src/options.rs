@@ -138,7 +138,12 @@ impl Options {
             ("partitions", self.partitions.into(), 0, count),
             ("crashes", self.crashes.into(), 0, count),
             ("host_losses", self.host_losses.into(), 0, count),
-            ("crash_at_write_permille", self.crash_at_write_permille.into(), 0, 1000),
+            (
+                "crash_at_write_permille",
+                self.crash_at_write_permille.into(),
+                0,
+                1000,
+            ),
             ("skew_max_ms", self.skew_max_ms, 0, 1_000),
             ("failures_permille", self.failures_permille.into(), 0, 1000),
             ("exits_permille", self.exits_permille.into(), 0, 1000),
@@ -147,12 +152,20 @@ impl Options {
         for (name, value, least, most) in bounds {
             if value < least || value > most {
                 let expected = format!("from {least} to {most}");
-                return Err(OptionsError { name, value, expected });
+                return Err(OptionsError {
+                    name,
+                    value,
+                    expected,
+                });
             }
         }
         if self.lost_for_good && self.nodes < 2 {
             let expected = "false where there is one node".to_owned();
-            return Err(OptionsError { name: "lost_for_good", value: 1, expected });
+            return Err(OptionsError {
+                name: "lost_for_good",
+                value: 1,
+                expected,
+            });
         }
         Ok(())
     }

@@ -47,7 +47,13 @@ pub struct Station {
 
 impl Station {
     /// The place of a node of a run.
-    pub fn new(index: usize, genesis: &Genesis, admin: &SecretKey, options: &Options, chance: &mut Chance) -> Self {
+    pub fn new(
+        index: usize,
+        genesis: &Genesis,
+        admin: &SecretKey,
+        options: &Options,
+        chance: &mut Chance,
+    ) -> Self {
         let secret = SecretKey::from_seed(chance.bytes());
         let id = secret.node_id();
         let invitation = Invitation {
@@ -58,7 +64,12 @@ impl Station {
             peers: if index == 0 { Vec::new() } else { vec![address(0)] },
         };
         let mut has = || index == 0 || !options.mixed_roles || chance.permille(600);
-        let roles = Roles { gateway: has(), compute: has(), builder: has(), edge: has() };
+        let roles = Roles {
+            gateway: has(),
+            compute: has(),
+            builder: has(),
+            edge: has(),
+        };
         let skew = options.skew_max_ms;
         let mishaps = Mishaps {
             failures_permille: options.failures_permille,
@@ -106,7 +117,11 @@ impl Station {
         chance: &mut Chance,
     ) -> Result<Vec<Output>> {
         self.life += 1;
-        let capacity = Capacity { vcpus: self.vcpus, memory_mib: 8 * 1024, disk_gib: 200 };
+        let capacity = Capacity {
+            vcpus: self.vcpus,
+            memory_mib: 8 * 1024,
+            disk_gib: 200,
+        };
         let setup = Setup {
             replica: ledger::replica::Setup {
                 genesis: genesis.clone(),

@@ -49,17 +49,42 @@ pub struct Summary {
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = |ms: u64| ms as f64 / 1000.0;
-        let faults: Vec<String> = self.faults.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
-        let faults = if faults.is_empty() { "none".to_owned() } else { faults.join(", ") };
+        let faults: Vec<String> = self
+            .faults
+            .iter()
+            .map(|(kind, count)| format!("{count} {kind}"))
+            .collect();
+        let faults = if faults.is_empty() {
+            "none".to_owned()
+        } else {
+            faults.join(", ")
+        };
         let settled = self.settled_ms.map_or_else(
             || "not within its time".to_owned(),
             |ms| format!("{:.1} s after the faults ended", seconds(ms)),
         );
-        let twice = if self.twice > 0 { format!("; at {} looks one ran twice", self.twice) } else { String::new() };
-        writeln!(f, "simulated   {:.1} s, {} events", seconds(self.simulated_ms), self.events)?;
-        writeln!(f, "commands    {} asked, {} acknowledged", self.asked, self.acknowledged)?;
+        let twice = if self.twice > 0 {
+            format!("; at {} looks one ran twice", self.twice)
+        } else {
+            String::new()
+        };
+        writeln!(
+            f,
+            "simulated   {:.1} s, {} events",
+            seconds(self.simulated_ms),
+            self.events
+        )?;
+        writeln!(
+            f,
+            "commands    {} asked, {} acknowledged",
+            self.asked, self.acknowledged
+        )?;
         writeln!(f, "log         {} ops, {} outcomes turned", self.ops, self.turned)?;
-        writeln!(f, "machines    {} run of {} instances, {} starts{twice}", self.machines, self.instances, self.starts)?;
+        writeln!(
+            f,
+            "machines    {} run of {} instances, {} starts{twice}",
+            self.machines, self.instances, self.starts
+        )?;
         writeln!(f, "frames      {} sent, {} lost", self.sent, self.lost)?;
         writeln!(f, "faults      {faults}")?;
         writeln!(f, "settled     {settled}")?;

@@ -12,7 +12,12 @@ pub struct Trace {
 impl Trace {
     /// An empty trace; with `keep` it keeps the lines and not only their hash.
     pub fn new(keep: bool) -> Self {
-        Self { hasher: blake3::Hasher::new(), events: 0, lines: Vec::new(), keep }
+        Self {
+            hasher: blake3::Hasher::new(),
+            events: 0,
+            lines: Vec::new(),
+            keep,
+        }
     }
 
     /// Something happened at a time.
@@ -22,7 +27,8 @@ impl Trace {
         self.hasher.update(what.as_bytes());
         self.hasher.update(&[0]);
         if self.keep {
-            self.lines.push(format!("{:>9.3} s  {what}", at_ms as f64 / 1000.0));
+            self.lines
+                .push(format!("{:>9.3} s  {what}", at_ms as f64 / 1000.0));
         }
     }
 

@@ -61,12 +61,20 @@ impl Workload {
                 last: None,
             })
             .collect();
-        Self { chance, network, people, made: 0 }
+        Self {
+            chance,
+            network,
+            people,
+            made: 0,
+        }
     }
 
     /// A person hears what became of a command: whose name was taken chooses another.
     pub fn hear(&mut self, command: CommandId, outcome: &Outcome) {
-        let person = self.people.iter_mut().find(|person| person.opened == Some(command));
+        let person = self
+            .people
+            .iter_mut()
+            .find(|person| person.opened == Some(command));
         if let (Some(person), Outcome::Void(_)) = (person, outcome) {
             person.opened = None;
             person.name.push_str("-too");
@@ -81,11 +89,19 @@ impl Workload {
         let mut upload = None;
         let body = if self.people[index].opened.is_none() {
             // Two people sometimes want one name.
-            let name = if chance.permille(150) { "person-0".to_owned() } else { self.people[index].name.clone() };
+            let name = if chance.permille(150) {
+                "person-0".to_owned()
+            } else {
+                self.people[index].name.clone()
+            };
             Body::OpenAccount(OpenAccount { name })
         } else {
             // A person sometimes asks for what belongs to another.
-            let whose = if chance.permille(40) { chance.between(0, self.people.len() as u64 - 1) as usize } else { index };
+            let whose = if chance.permille(40) {
+                chance.between(0, self.people.len() as u64 - 1) as usize
+            } else {
+                index
+            };
             let agent = chance.pick(&self.people[whose].agents).copied();
             let build = chance.pick(&self.people[whose].builds).copied();
             let instance = chance.pick(&self.people[whose].instances).copied();
@@ -106,20 +122,26 @@ impl Workload {
                         release: release(build, chance),
                     })
                 }
-                (22..=25, Some(build), Some(agent), _) => {
-                    Body::UpdateAgent(UpdateAgent { agent, release: release(build, chance) })
-                }
-                (26..=31, _, Some(agent), _) => {
-                    Body::ClaimDomain(ClaimDomain { name: format!("name-{}.fog", chance.between(0, 4)), agent })
-                }
-                (32..=33, ..) => {
-                    Body::ReleaseDomain(ReleaseDomain { name: format!("name-{}.fog", chance.between(0, 4)) })
-                }
+                (22..=25, Some(build), Some(agent), _) => Body::UpdateAgent(UpdateAgent {
+                    agent,
+                    release: release(build, chance),
+                }),
+                (26..=31, _, Some(agent), _) => Body::ClaimDomain(ClaimDomain {
+                    name: format!("name-{}.fog", chance.between(0, 4)),
+                    agent,
+                }),
+                (32..=33, ..) => Body::ReleaseDomain(ReleaseDomain {
+                    name: format!("name-{}.fog", chance.between(0, 4)),
+                }),
                 (34..=44, _, _, Some(instance)) => Body::StopInstance(StopInstance { instance }),
                 (45..=55, _, _, Some(instance)) => Body::StartInstance(StartInstance { instance }),
                 (56..=65, _, _, Some(instance)) => Body::DeleteInstance(DeleteInstance { instance }),
                 (_, Some(build), agent, _) => Body::LaunchInstance(LaunchInstance {
-                    name: if chance.permille(150) { "web".into() } else { format!("instance-{}", self.made) },
+                    name: if chance.permille(150) {
+                        "web".into()
+                    } else {
+                        format!("instance-{}", self.made)
+                    },
                     agent,
                     build,
                     shape: shape(chance),
@@ -134,7 +156,13 @@ impl Workload {
         }
         person.nonces.push(nonce);
         let after = person.last.filter(|_| chance.permille(200)).into_iter().collect();
-        let command = Command { key: person.secret.public(), nonce, not_after_ms: now_ms + 600_000, after, body };
+        let command = Command {
+            key: person.secret.public(),
+            nonce,
+            not_after_ms: now_ms + 600_000,
+            after,
+            body,
+        };
         let command = command.sign(self.network, &person.secret);
         let id = command.id();
         person.last = Some(id);
@@ -152,11 +180,20 @@ impl Workload {
 fn shape(chance: &mut Chance) -> Shape {
     Shape {
         vcpus: chance.between(1, 2) as u8,
-        memory_mib: if chance.permille(20) { 200_000 } else { chance.between(256, 1024) as u32 },
+        memory_mib: if chance.permille(20) {
+            200_000
+        } else {
+            chance.between(256, 1024) as u32
+        },
         disk_gib: 5,
     }
 }
 
 fn release(build: BuildId, chance: &mut Chance) -> Release {
-    Release { description: "simulated".into(), build, shape: shape(chance), port: Some(8000) }
+    Release {
+        description: "simulated".into(),
+        build,
+        shape: shape(chance),
+        port: Some(8000),
+    }
 }

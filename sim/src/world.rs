@@ -91,8 +91,9 @@ impl World {
             created_ms: EPOCH_MS,
             salt: chance.bytes(),
         };
-        let stations =
-            (0..options.nodes).map(|index| Station::new(index, &genesis, &admin, &options, &mut chance)).collect();
+        let stations = (0..options.nodes)
+            .map(|index| Station::new(index, &genesis, &admin, &options, &mut chance))
+            .collect();
         let network = Network::new(&options, chance.fork());
         let workload = Workload::new(genesis.network(), chance.fork());
         let mut world = Self {
@@ -170,9 +171,15 @@ impl World {
         // Why there is no place for an instance is told again when it changes, at a slow pace of its own.
         let is_reason = |entry: &Entry| matches!(Report::from_entry(entry), Ok(Report::CannotPlace(_)));
         let counts = |op: &&Op| !op.body().entries.iter().all(is_reason);
-        let ops = self.nodes().map(|(_, node)| node.replica().log().iter().filter(counts).count()).max();
+        let ops = self
+            .nodes()
+            .map(|(_, node)| node.replica().log().iter().filter(counts).count())
+            .max();
         let starts = self.stations.iter().map(|station| station.host.runs()).sum();
-        Activity { ops: ops.unwrap_or_default(), starts }
+        Activity {
+            ops: ops.unwrap_or_default(),
+            starts,
+        }
     }
 
     fn run_until(&mut self, until_ms: u64) -> Result<()> {
@@ -184,7 +191,10 @@ impl World {
 
     /// The nodes that are up.
     pub fn nodes(&self) -> impl Iterator<Item = (usize, &Node)> + Clone {
-        self.stations.iter().enumerate().filter_map(|(index, station)| Some((index, station.node.as_ref()?)))
+        self.stations
+            .iter()
+            .enumerate()
+            .filter_map(|(index, station)| Some((index, station.node.as_ref()?)))
     }
 
     /// The places of the nodes.
@@ -209,9 +219,18 @@ impl World {
 
     /// The nodes that are up, as the claims look at them.
     pub fn places(&self) -> Vec<Place<'_>> {
-        let up = self.stations.iter().enumerate().filter(|(_, station)| station.is_up());
-        up.map(|(index, station)| Place { index, id: station.id, roles: station.roles(), host: &station.host })
-            .collect()
+        let up = self
+            .stations
+            .iter()
+            .enumerate()
+            .filter(|(_, station)| station.is_up());
+        up.map(|(index, station)| Place {
+            index,
+            id: station.id,
+            roles: station.roles(),
+            host: &station.host,
+        })
+        .collect()
     }
 
     /// Ends the run.
@@ -286,7 +305,10 @@ impl World {
 
     fn note(&mut self, holds: Holds) {
         if let Err(violation) = holds {
-            self.trace.note(self.now_ms, &format!("VIOLATED {}: {}", violation.claim, violation.seen));
+            self.trace.note(
+                self.now_ms,
+                &format!("VIOLATED {}: {}", violation.claim, violation.seen),
+            );
             self.violation.get_or_insert(violation);
         }
     }
@@ -312,7 +334,12 @@ impl World {
                 self.after(TICK_MS, Event::Tick { node, life });
                 self.give(node, Input::Tick);
             }
-            Event::Frame { from, to, life, bytes } if self.lives(to, life) => {
+            Event::Frame {
+                from,
+                to,
+                life,
+                bytes,
+            } if self.lives(to, life) => {
                 if self.linked.contains(&pair(from, to)) {
                     self.trace.frame(self.now_ms, from, to, &bytes);
                     let from = self.stations[from].id;
@@ -335,7 +362,12 @@ impl World {
                     self.give(at, Input::PeerDown(peer));
                 }
             }
-            Event::Host { node, life, power, effect } => self.host_effect(node, life, power, effect),
+            Event::Host {
+                node,
+                life,
+                power,
+                effect,
+            } => self.host_effect(node, life, power, effect),
             Event::Ask => self.ask(),
             Event::AskAgain { command, left } => self.submit(command, None, left),
             Event::Join => {
@@ -352,7 +384,10 @@ impl World {
             Event::Partition => {
                 let nodes = 0..self.options.nodes;
                 let side: BTreeSet<usize> = nodes.filter(|_| self.chance.permille(500)).collect();
-                self.fault("partition", format!("partition: {side:?} cut off from the others"));
+                self.fault(
+                    "partition",
+                    format!("partition: {side:?} cut off from the others"),
+                );
                 self.network.partition(side);
                 self.relink();
             }
@@ -380,7 +415,11 @@ impl World {
             return Ok(());
         }
         self.trace.note(self.now_ms, &format!("node {node} starts"));
-        let verify = if self.options.real_signatures { Verify::Real } else { Verify::Trusting };
+        let verify = if self.options.real_signatures {
+            Verify::Real
+        } else {
+            Verify::Trusting
+        };
         let outputs = self.stations[node].open(&self.genesis, verify, self.now_ms, &mut self.chance)?;
         let life = self.stations[node].life;
         self.perform(node, outputs);
@@ -436,7 +475,12 @@ impl World {
 
     /// Whether a node has an address of another: the first one's stands in each invitation.
     fn knows(&self, node: usize, other: usize) -> bool {
-        other == 0 || self.stations[node].host.tables().peers.contains(&self.stations[other].id)
+        other == 0
+            || self.stations[node]
+                .host
+                .tables()
+                .peers
+                .contains(&self.stations[other].id)
     }
 
     fn connect(&mut self, a: usize, b: usize, lives: (u64, u64)) {
@@ -459,7 +503,9 @@ impl World {
             return;
         }
         let up: Vec<usize> = self.nodes().map(|(node, _)| node).collect();
-        let Some(&node) = self.chance.pick(&up) else { return };
+        let Some(&node) = self.chance.pick(&up) else {
+            return;
+        };
         let request = self.workload.next(EPOCH_MS + self.now_ms, self.stations[node].id);
         self.asked += 1;
         if let Some(context) = request.upload {
@@ -472,21 +518,39 @@ impl World {
     /// Asks a node; a person who hears nothing asks again, perhaps elsewhere.
     fn submit(&mut self, command: SignedCommand, node: Option<usize>, left: u32) {
         let up: Vec<usize> = self.nodes().map(|(node, _)| node).collect();
-        let node = node.filter(|node| self.is_up(*node)).or_else(|| self.chance.pick(&up).copied());
+        let node = node
+            .filter(|node| self.is_up(*node))
+            .or_else(|| self.chance.pick(&up).copied());
         let id = command.id();
         if self.acknowledged.contains_key(&id) {
             return;
         }
         if left > 0 {
-            self.after(ASK_AGAIN_MS, Event::AskAgain { command: command.clone(), left: left - 1 });
+            self.after(
+                ASK_AGAIN_MS,
+                Event::AskAgain {
+                    command: command.clone(),
+                    left: left - 1,
+                },
+            );
         }
         let Some(node) = node else { return };
         let what = command.command().body.name();
-        self.trace.note(self.now_ms, &format!("node {node} is asked: {what} {}", id.short()));
+        self.trace.note(
+            self.now_ms,
+            &format!("node {node} is asked: {what} {}", id.short()),
+        );
         self.next_token += 1;
         let (token, life) = (self.next_token, self.stations[node].life);
         self.tokens.insert(token, id);
-        self.give(node, Input::Submit { token, id, command: command.bytes().to_vec() });
+        self.give(
+            node,
+            Input::Submit {
+                token,
+                id,
+                command: command.bytes().to_vec(),
+            },
+        );
         let answer = self.answers.remove(&token).flatten();
         if self.lives(node, life) {
             self.note(checks::acknowledged::answered(node, id, answer.as_ref()));
@@ -522,7 +586,9 @@ impl World {
     /// Does what the daemon's shell does: writes first, then the rest. A doomed node crashes before the
     /// write, after it, or with a part of the rest done.
     fn perform(&mut self, node: usize, outputs: Vec<Output>) {
-        let writes = outputs.iter().any(|output| matches!(output, Output::Persist { .. }));
+        let writes = outputs
+            .iter()
+            .any(|output| matches!(output, Output::Persist { .. }));
         let doomed = self.stations[node].doomed && writes;
         if doomed && self.chance.permille(400) {
             self.crash(node, "crash before a write");
@@ -539,7 +605,11 @@ impl World {
             }
         }
         if doomed {
-            let done = if self.chance.permille(500) { 0 } else { self.chance.between(0, rest.len() as u64) };
+            let done = if self.chance.permille(500) {
+                0
+            } else {
+                self.chance.between(0, rest.len() as u64)
+            };
             rest.truncate(done as usize);
         }
         for output in rest {
@@ -553,21 +623,41 @@ impl World {
     fn perform_one(&mut self, node: usize, output: Output) {
         match output {
             Output::Send { to, bytes } => {
-                let Some(to) = self.stations.iter().position(|station| station.id == to) else { return };
+                let Some(to) = self.stations.iter().position(|station| station.id == to) else {
+                    return;
+                };
                 let life = self.stations[to].life;
                 for delay in self.network.send() {
-                    self.after(delay, Event::Frame { from: node, to, life, bytes: bytes.clone() });
+                    self.after(
+                        delay,
+                        Event::Frame {
+                            from: node,
+                            to,
+                            life,
+                            bytes: bytes.clone(),
+                        },
+                    );
                 }
             }
             Output::Disconnect { peer, why } => {
                 let seen = format!("node {node} broke with an honest peer, {}: {why}", peer.short());
-                self.note(Err(Violation { claim: "honest", seen }));
+                self.note(Err(Violation {
+                    claim: "honest",
+                    seen,
+                }));
             }
             Output::Publish(_) | Output::Persist { .. } => {}
             Output::Reply { token, reply } => {
-                let Some(command) = self.tokens.remove(&token) else { return };
-                let answer = reply.map_err(|error| error.to_string()).map(|submitted| submitted.outcome);
-                self.trace.note(self.now_ms, &format!("node {node} answers {}: {answer:?}", command.short()));
+                let Some(command) = self.tokens.remove(&token) else {
+                    return;
+                };
+                let answer = reply
+                    .map_err(|error| error.to_string())
+                    .map(|submitted| submitted.outcome);
+                self.trace.note(
+                    self.now_ms,
+                    &format!("node {node} answers {}: {answer:?}", command.short()),
+                );
                 if let Ok(outcome) = &answer {
                     self.acknowledged.insert(command, node);
                     self.workload.hear(command, outcome);
@@ -580,18 +670,29 @@ impl World {
 
     fn act(&mut self, node: usize, action: Action) {
         self.note_action(node, &action);
-        let near: BTreeSet<usize> =
-            (0..self.options.nodes).filter(|other| self.linked.contains(&pair(node, *other))).collect();
+        let near: BTreeSet<usize> = (0..self.options.nodes)
+            .filter(|other| self.linked.contains(&pair(node, *other)))
+            .collect();
         // Taken out, so that it can ask the others.
         let mut host = self.stations[node].host.clone();
         let (events, effects) = host.begin(action, |from, digest| {
             let others = near.iter().map(|other| &self.stations[*other]);
-            others.filter(|other| from.contains(&other.id)).find_map(|other| other.host.holds(digest))
+            others
+                .filter(|other| from.contains(&other.id))
+                .find_map(|other| other.host.holds(digest))
         });
         self.stations[node].host = host;
         let (life, power) = (self.stations[node].life, self.stations[node].power);
         for effect in effects {
-            self.after(effect.after_ms, Event::Host { node, life, power, effect });
+            self.after(
+                effect.after_ms,
+                Event::Host {
+                    node,
+                    life,
+                    power,
+                    effect,
+                },
+            );
         }
         if !events.is_empty() {
             self.after(1, Event::Tell { node, life, events });
@@ -602,7 +703,11 @@ impl World {
         let text = match action {
             Action::Start { spec, start } => {
                 let instance = InstanceId(spec.id.0);
-                format!("start {} generation {} start {start}", instance.short(), spec.generation)
+                format!(
+                    "start {} generation {} start {start}",
+                    instance.short(),
+                    spec.generation
+                )
             }
             Action::Names(table) => return self.trace.fact(self.now_ms, &codec::encode(table)),
             Action::Fronts(table) => return self.trace.fact(self.now_ms, &codec::encode(table)),
@@ -616,7 +721,10 @@ impl World {
     /// What a node itself says, but for the commands that it carries: those are noted when they are asked.
     fn note_own(&mut self, node: usize, ops: &[Op]) {
         let own = ops.iter().filter(|op| op.node() == self.stations[node].id);
-        for entry in own.flat_map(|op| &op.body().entries).filter(|entry| !entry.is_carry()) {
+        for entry in own
+            .flat_map(|op| &op.body().entries)
+            .filter(|entry| !entry.is_carry())
+        {
             let text = match Report::from_entry(entry) {
                 Ok(Report::OpenChain(_)) => "it opens a chain".to_owned(),
                 Ok(report) => format!("{report:?}"),
@@ -651,7 +759,11 @@ impl World {
     fn check(&mut self) {
         let mut running = BTreeMap::new();
         for host in self.stations.iter().map(|station| &station.host) {
-            for (id, _) in host.machines().iter().filter(|(_, machine)| machine.state.is_alive()) {
+            for (id, _) in host
+                .machines()
+                .iter()
+                .filter(|(_, machine)| machine.state.is_alive())
+            {
                 *running.entry(*id).or_insert(0) += 1;
             }
         }
@@ -695,12 +807,17 @@ impl World {
         let places = self.places();
         let due = self.stations.iter().filter(|station| !station.lost).count();
         if places.len() < due {
-            return Err(Violation { claim: "liveness", seen: "not every node is up".into() });
+            return Err(Violation {
+                claim: "liveness",
+                seen: "not every node is up".into(),
+            });
         }
         let views: Vec<View> = self.nodes().map(|(index, node)| View::of(index, node)).collect();
         self.always(&views)?;
         checks::convergence::all_hold_the_same(&views)?;
-        let Some((index, node)) = self.nodes().next() else { return Ok(()) };
+        let Some((index, node)) = self.nodes().next() else {
+            return Ok(());
+        };
         // All views are the same now.
         let cloud = node.cloud();
         let kept = checks::acknowledged::by_one_of(&self.acknowledged, |by| !self.stations[by].lost);

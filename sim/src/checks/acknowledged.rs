@@ -18,7 +18,10 @@ pub fn nothing_is_lost<'a>(
         if !cloud.commands.contains_key(command) {
             return Err(Violation {
                 claim: "acknowledged",
-                seen: format!("node {by} acknowledged command {}, but node {node} does not have it", command.short()),
+                seen: format!(
+                    "node {by} acknowledged command {}, but node {node} does not have it",
+                    command.short()
+                ),
             });
         }
     }
@@ -33,7 +36,10 @@ pub fn answered(node: usize, command: CommandId, answer: Option<&Result<(), Stri
         Some(Err(error)) => format!("was refused: {error}"),
         None => "got no answer".to_owned(),
     };
-    Err(Violation { claim: "acknowledged", seen: format!("command {} at node {node} {what}", command.short()) })
+    Err(Violation {
+        claim: "acknowledged",
+        seen: format!("command {} at node {node} {what}", command.short()),
+    })
 }
 
 /// The acknowledgements that a set of nodes gave.

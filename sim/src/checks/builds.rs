@@ -12,11 +12,18 @@ pub fn all_ended(cloud: &Cloud, places: &[Place<'_>]) -> Holds {
             continue;
         }
         // A builder asks the node of the upload and other builders; what only a third holds is not found.
-        let sources = places.iter().filter(|place| place.id == build.request.held_by || place.roles.builder);
-        let found = sources.clone().any(|place| place.host.holds(build.request.context).is_some());
+        let sources = places
+            .iter()
+            .filter(|place| place.id == build.request.held_by || place.roles.builder);
+        let found = sources
+            .clone()
+            .any(|place| place.host.holds(build.request.context).is_some());
         if found && places.iter().any(|place| place.roles.builder) {
             let seen = format!("build {} was asked for and never ended", build.id.short());
-            return Err(Violation { claim: "builds", seen });
+            return Err(Violation {
+                claim: "builds",
+                seen,
+            });
         }
     }
     Ok(())

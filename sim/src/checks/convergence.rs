@@ -45,7 +45,10 @@ impl View {
 }
 
 fn violated(seen: String) -> Holds {
-    Err(Violation { claim: "convergence", seen })
+    Err(Violation {
+        claim: "convergence",
+        seen,
+    })
 }
 
 /// At any time: equal logs, equal bytes.
@@ -55,7 +58,9 @@ pub fn same_ops_same_view(views: &[View]) -> Holds {
         let other = first.entry(view.log).or_insert(view);
         if other.cloud != view.cloud {
             let (left, right) = (other.node, view.node);
-            return violated(format!("nodes {left} and {right} hold the same ops, but their views differ"));
+            return violated(format!(
+                "nodes {left} and {right} hold the same ops, but their views differ"
+            ));
         }
     }
     Ok(())
@@ -64,7 +69,10 @@ pub fn same_ops_same_view(views: &[View]) -> Holds {
 /// At the end: everybody holds everything and can prove it, and nothing waits any more.
 pub fn all_hold_the_same(views: &[View]) -> Holds {
     let told = |what: &dyn Fn(&View) -> String| {
-        let each: Vec<String> = views.iter().map(|view| format!("node {}: {}", view.node, what(view))).collect();
+        let each: Vec<String> = views
+            .iter()
+            .map(|view| format!("node {}: {}", view.node, what(view)))
+            .collect();
         each.join(", ")
     };
     if views.windows(2).any(|pair| pair[0].log != pair[1].log) {
@@ -76,7 +84,9 @@ pub fn all_hold_the_same(views: &[View]) -> Holds {
     }
     if views.iter().any(|view| view.waiting > 0) {
         let waiting = told(&|view| format!("{} wait", view.waiting));
-        return violated(format!("all nodes hold the same ops, but there are some that wait for more: {waiting}"));
+        return violated(format!(
+            "all nodes hold the same ops, but there are some that wait for more: {waiting}"
+        ));
     }
     Ok(())
 }

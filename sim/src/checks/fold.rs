@@ -22,7 +22,9 @@ pub fn is_the_fold_of_its_ops<'a>(
     let mut fresh = Fold::new(genesis.clone());
     fresh.apply(ops.cloned().collect());
     if *fresh.cloud() != *cloud {
-        return violated(format!("the view of node {node} is not what its ops give from the beginning"));
+        return violated(format!(
+            "the view of node {node} is not what its ops give from the beginning"
+        ));
     }
     for folded in fresh.ops() {
         let id = folded.op.id();

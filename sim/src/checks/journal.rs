@@ -19,29 +19,53 @@ pub fn tells_everything<'a>(
     journal: &[JournalRecord],
     now: impl Fn(OpId) -> Option<&'a [Outcome]>,
 ) -> Holds {
-    let violated = |seen| Err(Violation { claim: "journal", seen });
+    let violated = |seen| {
+        Err(Violation {
+            claim: "journal",
+            seen,
+        })
+    };
     let mut told: BTreeMap<(OpId, u32), &[u8]> = BTreeMap::new();
     for (place, record) in journal.iter().enumerate() {
         let (op, entry) = (record.op.short(), record.entry);
         if record.offset != place as u64 {
-            return violated(format!("record {place} of node {node}'s journal has the number {}", record.offset));
+            return violated(format!(
+                "record {place} of node {node}'s journal has the number {}",
+                record.offset
+            ));
         }
         let before = told.insert((record.op, record.entry), &record.outcome);
         if before.is_some() != record.turned {
-            let how = if record.turned { "told as turned, but was not told before" } else { "told as new twice" };
-            return violated(format!("entry {entry} of op {op} is {how} in node {node}'s journal"));
+            let how = if record.turned {
+                "told as turned, but was not told before"
+            } else {
+                "told as new twice"
+            };
+            return violated(format!(
+                "entry {entry} of op {op} is {how} in node {node}'s journal"
+            ));
         }
     }
     for op in ops {
         let id = op.id();
         let Some(outcomes) = now(id) else {
-            return violated(format!("node {node} does not say what became of op {}", id.short()));
+            return violated(format!(
+                "node {node} does not say what became of op {}",
+                id.short()
+            ));
         };
         for (entry, outcome) in (0..).zip(outcomes) {
             let last = told.get(&(id, entry)).copied();
             if last != Some(&*codec::encode(outcome)) {
-                let how = if last.is_some() { "tells another end of" } else { "never tells of" };
-                let seen = format!("node {node}'s journal {how} entry {entry} of op {}: {outcome:?}", id.short());
+                let how = if last.is_some() {
+                    "tells another end of"
+                } else {
+                    "never tells of"
+                };
+                let seen = format!(
+                    "node {node}'s journal {how} entry {entry} of op {}: {outcome:?}",
+                    id.short()
+                );
                 return violated(seen);
             }
         }

@@ -13,14 +13,19 @@ use super::{Holds, Place, Violation, held_somewhere};
 use crate::host::{Host, Machine};
 
 fn violated(seen: String) -> Holds {
-    Err(Violation { claim: "machines", seen })
+    Err(Violation {
+        claim: "machines",
+        seen,
+    })
 }
 
 /// At any time: no hand was ever told to go back to an older generation.
 pub fn never_backward(index: usize, host: &Host) -> Holds {
     match host.backward() {
         0 => Ok(()),
-        times => violated(format!("node {index} was told {times} times to go back to an older generation")),
+        times => violated(format!(
+            "node {index} was told {times} times to go back to an older generation"
+        )),
     }
 }
 
@@ -30,8 +35,17 @@ pub fn as_wanted(cloud: &Cloud, places: &[Place<'_>]) -> Holds {
         one(cloud, places, instance)?;
     }
     for place in places {
-        if let Some(stray) = place.host.machines().keys().find(|id| !cloud.instances.contains_key(*id)) {
-            return violated(format!("node {} keeps {}, which no log knows", place.index, stray.short()));
+        if let Some(stray) = place
+            .host
+            .machines()
+            .keys()
+            .find(|id| !cloud.instances.contains_key(*id))
+        {
+            return violated(format!(
+                "node {} keeps {}, which no log knows",
+                place.index,
+                stray.short()
+            ));
         }
     }
     Ok(())
@@ -43,17 +57,25 @@ fn one(cloud: &Cloud, places: &[Place<'_>], instance: &Instance) -> Holds {
         .iter()
         .filter_map(|place| Some((place, place.host.machines().get(&instance.id)?)));
     let kept: Vec<(&Place<'_>, &Machine)> = kept.collect();
-    let alive: Vec<_> = kept.iter().filter(|(_, machine)| machine.state.is_alive()).collect();
+    let alive: Vec<_> = kept
+        .iter()
+        .filter(|(_, machine)| machine.state.is_alive())
+        .collect();
     let wanted = instance.wanted;
     let Some(placed) = instance.placement() else {
         if let Some((place, _)) = kept.first() {
-            return violated(format!("instance {name} is placed nowhere, but node {} keeps it", place.index));
+            return violated(format!(
+                "instance {name} is placed nowhere, but node {} keeps it",
+                place.index
+            ));
         }
         return match wanted {
             Wanted::Running if can_be_placed(cloud, instance) && instance.cannot_place.is_none() => {
                 violated(format!("instance {name} was neither placed nor refused"))
             }
-            Wanted::Deleted => violated(format!("instance {name} is deleted, nothing is left, but it is not gone")),
+            Wanted::Deleted => violated(format!(
+                "instance {name} is deleted, nothing is left, but it is not gone"
+            )),
             _ => Ok(()),
         };
     };
@@ -71,7 +93,10 @@ fn one(cloud: &Cloud, places: &[Place<'_>], instance: &Instance) -> Holds {
         // Its node is gone. What should run goes elsewhere, if there is room.
         return match wanted {
             Wanted::Running if can_be_placed(cloud, instance) && instance.cannot_place.is_none() => {
-                violated(format!("instance {name} is still placed on {}, which is gone", placed.node.short()))
+                violated(format!(
+                    "instance {name} is still placed on {}, which is gone",
+                    placed.node.short()
+                ))
             }
             _ => Ok(()),
         };
@@ -85,14 +110,23 @@ fn one(cloud: &Cloud, places: &[Place<'_>], instance: &Instance) -> Holds {
     }
     match wanted {
         Wanted::Running if instance.has_ended() => match alive.first() {
-            Some((place, _)) => violated(format!("instance {name} has ended, but runs on node {}", place.index)),
+            Some((place, _)) => violated(format!(
+                "instance {name} has ended, but runs on node {}",
+                place.index
+            )),
             None => told(instance, placed.node, machine),
         },
         Wanted::Running => runs(cloud, places, instance, placed, machine),
         Wanted::Stopped => match alive.first() {
-            Some((place, _)) => violated(format!("instance {name} is stopped, but runs on node {}", place.index)),
+            Some((place, _)) => violated(format!(
+                "instance {name} is stopped, but runs on node {}",
+                place.index
+            )),
             None if instance.has_ended() => told(instance, placed.node, machine),
-            None => violated(format!("instance {name} stands still, but the log says {:?}", instance.status)),
+            None => violated(format!(
+                "instance {name} stands still, but the log says {:?}",
+                instance.status
+            )),
         },
         Wanted::Deleted => violated(format!(
             "instance {name} is deleted, but it is not gone; its node {} keeps {machine:?}",
@@ -117,7 +151,11 @@ fn runs(
     if machine.is_some_and(|machine| machine.state == MachineState::Running { serving: true }) {
         return told(instance, placed.node, machine);
     }
-    let image = match cloud.builds.get(&instance.request.build).map(|build| &build.state) {
+    let image = match cloud
+        .builds
+        .get(&instance.request.build)
+        .map(|build| &build.state)
+    {
         Some(BuildState::Built { image, .. }) => *image,
         _ => return Ok(()),
     };

@@ -22,7 +22,10 @@ struct Served<'a> {
 }
 
 fn violated(seen: String) -> Holds {
-    Err(Violation { claim: "tables", seen })
+    Err(Violation {
+        claim: "tables",
+        seen,
+    })
 }
 
 /// At the end.
@@ -49,19 +52,36 @@ pub fn lead_to_what_serves(cloud: &Cloud, places: &[Place<'_>]) -> Holds {
 }
 
 /// The first name that does not stand for the same in both.
-fn differing<T: PartialEq + Debug>(left: &BTreeMap<String, T>, right: &BTreeMap<String, T>) -> Option<String> {
-    let name = left.keys().chain(right.keys()).find(|name| left.get(*name) != right.get(*name))?;
-    Some(format!("{name} stands for {:?} and {:?}", left.get(name), right.get(name)))
+fn differing<T: PartialEq + Debug>(
+    left: &BTreeMap<String, T>,
+    right: &BTreeMap<String, T>,
+) -> Option<String> {
+    let name = left
+        .keys()
+        .chain(right.keys())
+        .find(|name| left.get(*name) != right.get(*name))?;
+    Some(format!(
+        "{name} stands for {:?} and {:?}",
+        left.get(name),
+        right.get(name)
+    ))
 }
 
 fn served<'a>(cloud: &Cloud, places: &'a [Place<'a>]) -> Vec<Served<'a>> {
     let mut served = Vec::new();
     for place in places {
         for (id, machine) in place.host.machines() {
-            let Some(instance) = cloud.instances.get(id).filter(|it| it.wanted == Wanted::Running) else { continue };
+            let Some(instance) = cloud.instances.get(id).filter(|it| it.wanted == Wanted::Running) else {
+                continue;
+            };
             if machine.state == (MachineState::Running { serving: true }) {
                 let address = address::instance_address(&cloud.network.0, &id.0);
-                served.push(Served { id: *id, address, port: instance.request.port, at: place });
+                served.push(Served {
+                    id: *id,
+                    address,
+                    port: instance.request.port,
+                    at: place,
+                });
             }
         }
     }
@@ -70,11 +90,23 @@ fn served<'a>(cloud: &Cloud, places: &'a [Place<'a>]) -> Vec<Served<'a>> {
 
 fn names(cloud: &Cloud, edge: &Place<'_>, served: &[Served<'_>]) -> Holds {
     let prefix = address::subnet_prefix(&cloud.network.0, address::Subnet::Instances).octets();
-    let told = edge.host.tables().names.names.values().flat_map(|records| &records.ipv6);
-    let told: BTreeSet<Ipv6Addr> = told.filter(|it| it.octets()[..8] == prefix[..8]).copied().collect();
+    let told = edge
+        .host
+        .tables()
+        .names
+        .names
+        .values()
+        .flat_map(|records| &records.ipv6);
+    let told: BTreeSet<Ipv6Addr> = told
+        .filter(|it| it.octets()[..8] == prefix[..8])
+        .copied()
+        .collect();
     let right: BTreeSet<Ipv6Addr> = served.iter().map(|it| it.address).collect();
     if told != right {
-        return violated(format!("the names of node {} lead to {told:?}, but {right:?} serve", edge.index));
+        return violated(format!(
+            "the names of node {} lead to {told:?}, but {right:?} serve",
+            edge.index
+        ));
     }
     Ok(())
 }
@@ -94,7 +126,10 @@ fn fronts(edge: &Place<'_>, served: &[Served<'_>]) -> Holds {
         .filter_map(|it| Some((it.id.to_string(), (IpAddr::from(it.address), it.port?).into())))
         .collect();
     if told != right {
-        return violated(format!("the front door of node {} leads to {told:?}, but {right:?} serve", edge.index));
+        return violated(format!(
+            "the front door of node {} leads to {told:?}, but {right:?} serve",
+            edge.index
+        ));
     }
     Ok(())
 }
@@ -104,11 +139,17 @@ fn routes(cloud: &Cloud, place: &Place<'_>, served: &[Served<'_>]) -> Holds {
     for it in served {
         let (here, id) = (place.index, it.id.short());
         let taps = guests.taps.iter().filter(|tap| tap.ipv6 == it.address).count();
-        let via: Vec<Ipv6Addr> =
-            guests.remote.iter().filter(|remote| remote.ipv6 == it.address).map(|remote| remote.via).collect();
+        let via: Vec<Ipv6Addr> = guests
+            .remote
+            .iter()
+            .filter(|remote| remote.ipv6 == it.address)
+            .map(|remote| remote.via)
+            .collect();
         if it.at.index == here {
             if taps != 1 || !via.is_empty() {
-                return violated(format!("node {here} runs {id}, but has {taps} taps and the routes {via:?} to it"));
+                return violated(format!(
+                    "node {here} runs {id}, but has {taps} taps and the routes {via:?} to it"
+                ));
             }
         } else if taps != 0 || via != [address::node_address(&cloud.network.0, &it.at.id.0)] {
             return violated(format!(
@@ -118,14 +159,28 @@ fn routes(cloud: &Cloud, place: &Place<'_>, served: &[Served<'_>]) -> Holds {
         }
     }
     // Taps of nothing: a machine that does not run has none.
-    let running = place.host.machines().iter().filter(|(_, machine)| machine.state.is_alive());
-    let running: BTreeSet<Ipv6Addr> =
-        running.map(|(id, _)| address::instance_address(&cloud.network.0, &id.0)).collect();
+    let running = place
+        .host
+        .machines()
+        .iter()
+        .filter(|(_, machine)| machine.state.is_alive());
+    let running: BTreeSet<Ipv6Addr> = running
+        .map(|(id, _)| address::instance_address(&cloud.network.0, &id.0))
+        .collect();
     let due = cloud.instances.values().filter(|it| it.wanted == Wanted::Running);
     let due = due.filter(|it| it.placement().is_some_and(|placed| placed.node == place.id));
-    let due: BTreeSet<Ipv6Addr> = due.map(|it| address::instance_address(&cloud.network.0, &it.id.0)).collect();
-    match guests.taps.iter().find(|tap| !running.contains(&tap.ipv6) && !due.contains(&tap.ipv6)) {
-        Some(tap) => violated(format!("node {} keeps a tap for {}, which is not there", place.index, tap.ipv6)),
+    let due: BTreeSet<Ipv6Addr> = due
+        .map(|it| address::instance_address(&cloud.network.0, &it.id.0))
+        .collect();
+    match guests
+        .taps
+        .iter()
+        .find(|tap| !running.contains(&tap.ipv6) && !due.contains(&tap.ipv6))
+    {
+        Some(tap) => violated(format!(
+            "node {} keeps a tap for {}, which is not there",
+            place.index, tap.ipv6
+        )),
         None => Ok(()),
     }
 }
