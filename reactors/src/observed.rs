@@ -60,8 +60,8 @@ pub struct Observed {
     pub building: BTreeMap<BuildId, ()>,
     /// Images and contexts that are being fetched to here now.
     pub fetching: BTreeMap<Digest, ()>,
-    /// When this process started, by this node's clock. A node that has just started has heard nobody yet,
-    /// and must not take that for silence.
+    /// Since when this node listens, by its own clock: since its start, or since it woke after a pause. One that
+    /// has just begun has heard nobody yet, and must not take that for silence.
     pub started_ms: u64,
     /// Contexts of builds complete on this host.
     pub contexts: BTreeSet<Digest>,

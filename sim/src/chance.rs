@@ -24,7 +24,7 @@ impl Chance {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         let [a, b, c, d] = &mut self.state;
         let result = b.wrapping_mul(5).rotate_left(7).wrapping_mul(9);
         let shifted = *b << 17;
@@ -40,7 +40,7 @@ impl Chance {
     /// A number from `low` to `high`, both included.
     pub fn between(&mut self, low: u64, high: u64) -> u64 {
         let span = high.saturating_sub(low).saturating_add(1);
-        low + (u128::from(self.next()) * u128::from(span) >> 64) as u64
+        low + ((u128::from(self.draw()) * u128::from(span)) >> 64) as u64
     }
 
     /// Whether something with this many chances in a thousand happens.
@@ -58,7 +58,7 @@ impl Chance {
     pub fn bytes<const N: usize>(&mut self) -> [u8; N] {
         let mut bytes = [0; N];
         for chunk in bytes.chunks_mut(8) {
-            let next = self.next().to_le_bytes();
+            let next = self.draw().to_le_bytes();
             chunk.copy_from_slice(&next[..chunk.len()]);
         }
         bytes
@@ -66,6 +66,6 @@ impl Chance {
 
     /// A generator for a part of the run, so that more draws in one part do not shift another.
     pub fn fork(&mut self) -> Self {
-        Self::new(self.next())
+        Self::new(self.draw())
     }
 }

@@ -127,7 +127,7 @@ impl Station {
                 genesis: genesis.clone(),
                 invitation: self.invitation.clone(),
                 secret: self.secret.clone(),
-                incarnation: chance.next(),
+                incarnation: chance.draw(),
                 seed: chance.bytes(),
                 verify,
             },

@@ -10,7 +10,7 @@ use ledger::command::instances::{DeleteInstance, LaunchInstance, Shape, StartIns
 use ledger::command::{Body, Command, SignedCommand};
 use ledger::id::{AgentId, BuildId, CommandId, Digest, InstanceId, NetworkId, NodeId};
 use ledger::key::SecretKey;
-use projections::outcome::Outcome;
+use projections::outcome::{Outcome, Void};
 
 use crate::chance::Chance;
 
@@ -75,9 +75,9 @@ impl Workload {
             .people
             .iter_mut()
             .find(|person| person.opened == Some(command));
-        if let (Some(person), Outcome::Void(_)) = (person, outcome) {
+        if let (Some(person), Outcome::Void(Void::NameTaken(_))) = (person, outcome) {
             person.opened = None;
-            person.name.push_str("-too");
+            person.name = format!("somebody-{}", self.made);
         }
     }
 

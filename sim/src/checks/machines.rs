@@ -179,9 +179,14 @@ fn told(instance: &Instance, holder: NodeId, machine: Option<&Machine>) -> Holds
     let phase = instance.status.as_ref().map(|status| &status.phase);
     let agrees = match machine.map(|machine| &machine.state) {
         Some(MachineState::Running { serving: true }) => matches!(phase, Some(Phase::Serving)),
-        Some(MachineState::Stopped | MachineState::Failed { .. }) | None => {
+        Some(MachineState::Stopped | MachineState::Failed { .. }) => {
             matches!(phase, Some(Phase::Stopped | Phase::Failed { .. }))
         }
+        // Deleted: its deletion was done, and then a late op turned it.
+        None => matches!(
+            phase,
+            Some(Phase::Stopped | Phase::Failed { .. } | Phase::Deleted)
+        ),
         Some(_) => false,
     };
     if agrees {
