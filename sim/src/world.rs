@@ -12,7 +12,6 @@ use anyhow::{Context, Result};
 use ledger::admit::Verify;
 use ledger::codec;
 use ledger::command::SignedCommand;
-use ledger::entry::Entry;
 use ledger::genesis::Genesis;
 use ledger::id::{CommandId, InstanceId};
 use ledger::key::SecretKey;
@@ -22,8 +21,6 @@ use reactors::action::Action;
 use reactors::node::{HostEvent, Input, Node, Output, TICK_MS};
 
 use crate::chance::Chance;
-use crate::checks::convergence::View;
-use crate::checks::quiet::Activity;
 use crate::checks::{self, Holds, Place, Violation};
 use crate::host::Effect;
 use crate::network::Network;
