@@ -63,7 +63,7 @@ pub struct Snapshot {
     pub journal_next: u64,
     /// This opening's chain.
     pub incarnation: u64,
-    /// What the replica counted, not older than [`COUNTERS_EVERY`].
+    /// What the replica counted, read twice a second.
     pub counters: Arc<BTreeMap<String, u64>>,
 }
 
