@@ -80,8 +80,12 @@ fn one(cloud: &Cloud, places: &[Place<'_>], instance: &Instance) -> Holds {
         };
     };
     let holder = places.iter().find(|place| place.id == placed.node);
-    if let Some((place, machine)) = kept.iter().find(|(place, _)| place.id != placed.node)
-        && (holder.is_some() || machine.state.is_alive())
+    // An older machine's disk is kept until another machine has taken its place; a node that has no room
+    // after all, or is gone, starts none.
+    let replaced = instance.status.is_some() || holder.is_some() && instance.cannot_place.is_none();
+    let elsewhere = kept.iter().find(|(place, _)| place.id != placed.node);
+    if let Some((place, machine)) = elsewhere
+        && (replaced || machine.state.is_alive())
     {
         return violated(format!(
             "instance {name} is placed on {}, but node {} keeps {machine:?}",
@@ -101,7 +105,8 @@ fn one(cloud: &Cloud, places: &[Place<'_>], instance: &Instance) -> Holds {
             _ => Ok(()),
         };
     };
-    let machine = kept.first().map(|(_, machine)| *machine);
+    let here = kept.iter().find(|(place, _)| place.id == placed.node);
+    let machine = here.map(|(_, machine)| *machine);
     if let Some(machine) = machine.filter(|machine| machine.generation != placed.generation) {
         return violated(format!(
             "instance {name} is placed in generation {}, but node {} keeps {machine:?}",
