@@ -457,6 +457,11 @@ fn names_that_lead_elsewhere_are_seen() {
     fewer.names.remove(node);
     apply(&mut scene.hosts[1].1, Action::Names(fewer));
     violates(scene.tables(), "tables", "answer differently");
+    let mut more = right.clone();
+    let gone = net::address::node_address(&scene.cloud.network.0, &[9; 32]);
+    more.names.get_mut(node).unwrap().ipv6.push(gone);
+    apply(&mut scene.hosts[1].1, Action::Names(more));
+    violates(scene.tables(), "tables", "are up");
     apply(&mut scene.hosts[1].1, Action::Names(right));
     scene.tables().unwrap();
 }

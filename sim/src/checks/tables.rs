@@ -6,7 +6,7 @@ use std::fmt::Debug;
 use std::net::{IpAddr, Ipv6Addr};
 
 use ledger::id::InstanceId;
-use net::address;
+use net::address::{self, Subnet};
 use projections::cloud::Cloud;
 use projections::instances::Wanted;
 use vmm::machine::MachineState;
@@ -33,7 +33,7 @@ pub fn lead_to_what_serves(cloud: &Cloud, places: &[Place<'_>]) -> Holds {
     let served = served(cloud, places);
     let edges: Vec<&Place<'_>> = places.iter().filter(|place| place.roles.edge).collect();
     for edge in &edges {
-        names(cloud, edge, &served)?;
+        names(cloud, edge, places, &served)?;
         fronts(edge, &served)?;
     }
     for pair in edges.windows(2) {
@@ -88,23 +88,32 @@ fn served<'a>(cloud: &Cloud, places: &'a [Place<'a>]) -> Vec<Served<'a>> {
     served
 }
 
-fn names(cloud: &Cloud, edge: &Place<'_>, served: &[Served<'_>]) -> Holds {
-    let prefix = address::subnet_prefix(&cloud.network.0, address::Subnet::Instances).octets();
-    let told = edge
-        .host
-        .tables()
-        .names
-        .names
-        .values()
-        .flat_map(|records| &records.ipv6);
-    let told: BTreeSet<Ipv6Addr> = told
-        .filter(|it| it.octets()[..8] == prefix[..8])
-        .copied()
-        .collect();
-    let right: BTreeSet<Ipv6Addr> = served.iter().map(|it| it.address).collect();
-    if told != right {
+fn names(cloud: &Cloud, edge: &Place<'_>, places: &[Place<'_>], served: &[Served<'_>]) -> Holds {
+    let network = &cloud.network.0;
+    let told = |subnet| -> BTreeSet<Ipv6Addr> {
+        let prefix = address::subnet_prefix(network, subnet).octets();
+        let names = edge.host.tables().names.names.values();
+        let all = names.flat_map(|records| records.ipv6.iter().copied());
+        all.filter(|it| it.octets()[..8] == prefix[..8]).collect()
+    };
+    let (serve, right) = (
+        told(Subnet::Instances),
+        served.iter().map(|it| it.address).collect(),
+    );
+    if serve != right {
         return violated(format!(
-            "the names of node {} lead to {told:?}, but {right:?} serve",
+            "the names of node {} lead to {serve:?}, but {right:?} serve",
+            edge.index
+        ));
+    }
+    let live: BTreeSet<_> = places
+        .iter()
+        .map(|place| address::node_address(network, &place.id.0))
+        .collect();
+    let nodes = told(Subnet::Nodes);
+    if nodes != live {
+        return violated(format!(
+            "the names of node {} lead to the nodes {nodes:?}, but {live:?} are up",
             edge.index
         ));
     }
