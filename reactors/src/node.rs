@@ -44,6 +44,10 @@ pub const TICK_MS: u64 = 200;
 /// How often a node tells its presence.
 pub const PRESENCE_EVERY_MS: u64 = 1_000;
 
+/// How often a node decides though nothing has happened: time alone can change what is right, such as a silence
+/// that grows too long.
+pub const DECIDE_EVERY_MS: u64 = 1_000;
+
 /// How often one input may lead to a decision that leads to another; the next tick goes on from there.
 const SETTLE_ROUNDS_MAX: usize = 8;
 
@@ -207,6 +211,8 @@ pub struct Node {
     first: bool,
     /// Something has changed since the last decision.
     dirty: bool,
+    /// When that was.
+    decided_ms: u64,
     /// The view has changed since it was published.
     unpublished: bool,
 }
@@ -253,6 +259,7 @@ impl Node {
             unsaid: Vec::new(),
             first,
             dirty: true,
+            decided_ms: now_ms,
             unpublished: false,
         };
         let mut out = Vec::new();
@@ -411,9 +418,10 @@ impl Node {
                 .all(|node| *node == self.replica.node());
         if !self.observed.synced && (alone || self.replica.has_agreed()) {
             self.sees().synced = true;
+            self.dirty = true;
         }
-        // Time alone can change what is right: a silence that grows too long, a backoff that ends.
-        self.dirty = true;
+        self.dirty |= now_ms.abs_diff(self.decided_ms) >= DECIDE_EVERY_MS
+            || self.pace.next_ms().is_some_and(|next_ms| next_ms <= now_ms);
     }
 
     fn frame(&mut self, from: NodeId, bytes: &[u8], now_ms: u64, out: &mut Vec<Output>) {
@@ -566,6 +574,7 @@ impl Node {
                 return;
             }
             self.dirty = false;
+            self.decided_ms = now_ms;
             let cloud = self.fold.cloud();
             let actions = crate::decide::decide(&cloud, &self.observed, &self.me, now_ms);
             let mut reports = Vec::new();
