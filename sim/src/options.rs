@@ -86,7 +86,7 @@ impl Options {
             nodes,
             busy_ms: chance.between(30_000, 120_000),
             settle_ms: 180_000,
-            calm_ms: 60_000,
+            calm_ms: 40_000,
             commands: chance.between(10, 60) as u32,
             delay_min_ms: chance.between(0, 20),
             delay_max_ms: chance.between(20, 400),
