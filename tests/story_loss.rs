@@ -50,6 +50,27 @@ fn a_killed_daemon_finds_its_machine_again_and_a_lost_node_is_replaced() -> Resu
     )?;
     ensure!(!log.trim().is_empty(), "its log goes on");
 
+    // What must outlive the node: another one holds a copy of the image, made ahead of need.
+    let image = cluster.form_json(
+        shown.dns,
+        &["instance", "show", &instance_of(&cluster, shown.dns)?],
+    )?["image"]
+        .as_str()
+        .context("the instance's image")?
+        .to_owned();
+    wait_for("another node to hold the image", BOOT, || {
+        let mut others = cluster.running().into_iter().filter(|node| *node != shown.holder);
+        Ok(others
+            .any(|node| {
+                cluster
+                    .node_folder(node)
+                    .join("blobs/blobs")
+                    .join(&image)
+                    .exists()
+            })
+            .then_some(()))
+    })?;
+
     // The node is lost with all that ran there; another takes over under the same name and address.
     let address = instance_address(&cluster, shown.dns)?;
     cluster.lose_node(shown.holder)?;
