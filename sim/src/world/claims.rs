@@ -8,10 +8,13 @@ use ledger::entry::Entry;
 use ledger::op::Op;
 use ledger::report::Report;
 
-use super::World;
+use super::{LOOK_EVERY_MS, World};
 use crate::checks::convergence::View;
 use crate::checks::quiet::Activity;
 use crate::checks::{self, Holds, Violation};
+
+/// Looks at a calm network, until what was told at the last moment has come to all.
+const LOOKS_AFTER_CALM: usize = 5;
 
 impl World {
     /// What was settled stays so, and comes to rest.
@@ -20,11 +23,20 @@ impl World {
         self.run_until(self.now_ms + half_ms)?;
         let before = self.activity();
         self.run_until(self.now_ms + half_ms)?;
-        let settled = self.settled().map_err(|violation| Violation {
+        let activity = self.activity();
+        // A reason that was told just now may still be on its way.
+        let mut settled = self.settled();
+        for _ in 0..LOOKS_AFTER_CALM {
+            if settled.is_err() {
+                self.run_until(self.now_ms + LOOK_EVERY_MS)?;
+                settled = self.settled();
+            }
+        }
+        let settled = settled.map_err(|violation| Violation {
             seen: format!("after it had settled: {}", violation.seen),
             ..violation
         });
-        Ok(settled.and_then(|()| checks::quiet::nothing_new(before, self.activity(), half_ms)))
+        Ok(settled.and_then(|()| checks::quiet::nothing_new(before, activity, half_ms)))
     }
 
     fn activity(&self) -> Activity {
