@@ -578,3 +578,19 @@ proptest! {
         prop_assert_eq!(good(&text).canonical(), text);
     }
 }
+
+#[test]
+fn what_no_node_serves_yet_is_said_so() {
+    for (line, word) in [("MODEL required:mistral:7b", "models"), ("GPU H100", "GPUs")] {
+        let text = format!("NAME x\nEXPOSE 80\n{line}\nENTRYPOINT [\"/a\"]\n");
+        let parsed = formfile::parse(&text);
+        assert!(parsed.formfile.is_ok(), "{line} is correct all the same");
+        let [warning] = &parsed.warnings[..] else {
+            panic!("one warning for `{line}`: {:?}", parsed.warnings)
+        };
+        assert!(
+            warning.message.contains(word) && warning.span.line == 3,
+            "{warning:?}"
+        );
+    }
+}

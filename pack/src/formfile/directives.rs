@@ -371,6 +371,11 @@ fn model(draft: &mut Draft, line: &Line, words: &[Word], findings: &mut Findings
         findings.complain(span, format!("more than {MODELS_MAX} MODELs"));
         return;
     }
+    findings.warn(
+        span,
+        "no node provides models yet: MODEL is kept with the image, and nothing is fetched or placed by it",
+        "let the agent reach its model by itself",
+    );
     draft.models.push(Model { need, id: id.into() });
 }
 
@@ -431,6 +436,11 @@ fn gpu(draft: &mut Draft, line: &Line, words: &[Word], findings: &mut Findings) 
         findings.complain(span, format!("more than {GPUS_MAX} GPUs"));
         return;
     }
+    findings.warn(
+        span,
+        "no node offers GPUs yet: `form ship` refuses this Formfile",
+        "leave the line out until there are nodes with GPUs",
+    );
     draft.shape.gpus.push(Gpu { model, count });
 }
 
