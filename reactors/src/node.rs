@@ -138,8 +138,6 @@ pub enum Output {
         /// Why, for the log.
         why: String,
     },
-    /// A new view: at most one a call, after the rest.
-    Publish(Arc<Cloud>),
     /// The answer to [`Input::Submit`].
     Reply {
         /// The submitter's token.
@@ -213,8 +211,6 @@ pub struct Node {
     dirty: bool,
     /// When that was.
     decided_ms: u64,
-    /// The view has changed since it was published.
-    unpublished: bool,
 }
 
 impl Node {
@@ -260,7 +256,6 @@ impl Node {
             first,
             dirty: true,
             decided_ms: now_ms,
-            unpublished: false,
         };
         let mut out = Vec::new();
         node.take(outputs, &mut out);
@@ -559,16 +554,8 @@ impl Node {
         out.push(Output::Reply { token, reply });
     }
 
-    /// Decides on what the inputs changed, and publishes the view.
-    fn settle(&mut self, now_ms: u64, out: &mut Vec<Output>) {
-        self.decide(now_ms, out);
-        if std::mem::take(&mut self.unpublished) {
-            out.push(Output::Publish(self.fold.cloud()));
-        }
-    }
-
     /// Decides until nothing follows: what is reported changes the view, and that may call for more.
-    fn decide(&mut self, now_ms: u64, out: &mut Vec<Output>) {
+    fn settle(&mut self, now_ms: u64, out: &mut Vec<Output>) {
         for _ in 0..SETTLE_ROUNDS_MAX {
             if !self.dirty {
                 return;
@@ -665,7 +652,6 @@ impl Node {
                         self.journal_next += 1;
                     }
                     out.push(Output::Persist { ops, journal });
-                    self.unpublished = true;
                     self.dirty = true;
                 }
             }

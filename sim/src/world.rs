@@ -617,7 +617,7 @@ impl World {
                     seen,
                 }));
             }
-            Output::Publish(_) | Output::Persist { .. } => {}
+            Output::Persist { .. } => {}
             Output::Reply { token, reply } => {
                 let Some(command) = self.tokens.remove(&token) else {
                     return;

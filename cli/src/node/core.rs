@@ -388,7 +388,7 @@ impl Thread {
                         let _ = waiting.send(reply);
                     }
                 }
-                Output::Publish(_) | Output::Persist { .. } => {}
+                Output::Persist { .. } => {}
             }
         }
         Ok(())

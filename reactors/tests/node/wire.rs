@@ -142,7 +142,6 @@ impl Station {
                 }
                 Output::Send { to, bytes } => self.sent.push((to, bytes)),
                 Output::Disconnect { peer, why } => self.disconnected.push((peer, why)),
-                Output::Publish(_) => {}
                 Output::Reply { token, reply } => {
                     assert!(
                         self.replies.insert(token, reply).is_none(),
