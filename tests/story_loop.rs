@@ -28,7 +28,7 @@ fn an_agent_ships_answers_by_name_and_follows_its_owner() -> Result<()> {
 
     every_node_tells_the_same(&cluster)?;
     names_follow_dns_rules(&cluster, &shown)?;
-    tasks_reach_the_agent(&cluster, &shown)?;
+    tasks_reach_the_agent(&shown)?;
     stop_and_start(&cluster, &shown)?;
     a_new_release_replaces_the_old_one(&cluster)?;
     delete_leaves_nothing(&cluster, &shown)?;
@@ -134,7 +134,7 @@ fn names_follow_dns_rules(cluster: &Cluster, shown: &demo::Shown) -> Result<()> 
     Ok(())
 }
 
-fn tasks_reach_the_agent(cluster: &Cluster, shown: &demo::Shown) -> Result<()> {
+fn tasks_reach_the_agent(shown: &demo::Shown) -> Result<()> {
     let resolve = format!("{}:80:{}", shown.name, shown.door);
     let url = format!("http://{}/tasks", shown.name);
     let answer = run(
@@ -173,7 +173,6 @@ fn tasks_reach_the_agent(cluster: &Cluster, shown: &demo::Shown) -> Result<()> {
         ],
     )?;
     ensure!(unknown == "404", "an unknown host is 404: {unknown}");
-    let _ = cluster;
     Ok(())
 }
 
