@@ -17,6 +17,7 @@ use api::views::uploads::UploadView;
 use data_encoding::HEXLOWER;
 use futures::StreamExt;
 use ledger::command::SignedCommand;
+use ledger::finality::witness::{Witness, WitnessSet};
 use ledger::genesis::Genesis;
 use ledger::id::{BuildId, CommandId, InstanceId, NetworkId};
 use ledger::key::{PublicKey, SecretKey};
@@ -330,6 +331,10 @@ impl Invocation {
 }
 
 fn genesis(view: NetworkView) -> Option<Genesis> {
+    let witnesses = view.witnesses.iter().map(|(node, weight)| Witness {
+        node: *node,
+        weight: *weight,
+    });
     Some(Genesis {
         name: view.name,
         admins: view
@@ -339,6 +344,8 @@ fn genesis(view: NetworkView) -> Option<Genesis> {
             .collect::<Result<_, _>>()
             .ok()?,
         created_ms: view.created_ms,
+        admins_needed: view.admins_needed,
+        witnesses: WitnessSet::new(witnesses.collect()).ok()?,
         salt: HEXLOWER.decode(view.salt.as_bytes()).ok()?.try_into().ok()?,
     })
 }

@@ -4,11 +4,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec::{self, DecodeError};
 use crate::command::accounts::check_label;
+use crate::finality::witness::WitnessSet;
 use crate::id::{NetworkId, NodeId, hash};
 use crate::key::{Check, PublicKey, SIGNATURE_BYTES, SecretKey, Signature};
 
 /// Bytes of an invitation, at most.
-pub const INVITATION_BYTES_MAX: usize = 4096;
+pub const INVITATION_BYTES_MAX: usize = 8192;
 
 /// Admins of a network, at most.
 pub const ADMINS_MAX: usize = 16;
@@ -21,8 +22,12 @@ pub const PEERS_MAX: usize = 16;
 pub struct Genesis {
     /// A DNS label for people.
     pub name: String,
-    /// Who may invite nodes.
+    /// Who may invite nodes, and together change what concerns all.
     pub admins: Vec<PublicKey>,
+    /// How many admins have to agree to change what concerns all.
+    pub admins_needed: u8,
+    /// Who certifies checkpoints to begin with; with nobody all stays tentative.
+    pub witnesses: WitnessSet,
     /// When it began, in milliseconds since 1970.
     pub created_ms: u64,
     /// Random, so that two networks of one name differ.
@@ -40,6 +45,12 @@ impl Genesis {
         if self.admins.is_empty() || self.admins.len() > ADMINS_MAX {
             return Err(DecodeError::Meaningless("a genesis without 1 to 16 admins"));
         }
+        if self.admins_needed == 0 || usize::from(self.admins_needed) > self.admins.len() {
+            return Err(DecodeError::Meaningless(
+                "a genesis that needs nobody or more admins than there are",
+            ));
+        }
+        self.witnesses.check()?;
         Ok(())
     }
 }

@@ -92,6 +92,8 @@ ids! {
     NetworkId;
     /// An op: the hash of its bytes, without the signature.
     OpId;
+    /// A checkpoint: the hash of its bytes under the network's id.
+    CheckpointId;
     /// A command: the hash of its bytes under the network's id, without the signature.
     CommandId;
     /// A node: its Ed25519 public key, which is also its libp2p identity.

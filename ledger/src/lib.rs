@@ -14,6 +14,7 @@ pub mod clock;
 pub mod codec;
 pub mod command;
 pub mod entry;
+pub mod finality;
 pub mod genesis;
 pub mod id;
 #[cfg(feature = "store")]

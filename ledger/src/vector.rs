@@ -6,11 +6,13 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
+use serde::{Deserialize, Serialize};
+
 use crate::id::{OpId, hash};
 use crate::op::Chain;
 
 /// Where a chain ends in a vector.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
     /// How many ops of the chain are held: the place of the next one.
     pub next: u64,

@@ -533,7 +533,7 @@ fn values_over_their_bounds_are_refused() {
         }
         .into(),
         OpenChain {
-            invitation: vec![0; 5000],
+            invitation: vec![0; 9000],
             before: None,
         }
         .into(),

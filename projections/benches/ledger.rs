@@ -116,6 +116,8 @@ impl History {
         let genesis = Genesis {
             name: "bench".into(),
             admins: vec![secret(0).public()],
+            admins_needed: 1,
+            witnesses: Default::default(),
             created_ms: NOW_MS,
             salt: [1; 16],
         };

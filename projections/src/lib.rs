@@ -18,7 +18,7 @@
 //!
 //! let key = SecretKey::from_seed([1; 32]);
 //! let genesis =
-//!     Genesis { name: "home".into(), admins: vec![key.public()], created_ms: 0, salt: [0; 16] };
+//!     Genesis { name: "home".into(), admins: vec![key.public()], admins_needed: 1, witnesses: Default::default(), created_ms: 0, salt: [0; 16] };
 //! let chain = Chain { node: key.node_id(), incarnation: 1 };
 //! let slot = Slot { chain, seq: 0, previous: OpId([0; 32]) };
 //! let open = Report::from(OpenChain { invitation: Vec::new(), before: None });

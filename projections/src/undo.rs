@@ -160,6 +160,8 @@ mod tests {
         let genesis = Genesis {
             name: "test".into(),
             admins: Vec::new(),
+            admins_needed: 1,
+            witnesses: Default::default(),
             created_ms: 0,
             salt: [0; 16],
         };

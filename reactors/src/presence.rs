@@ -260,6 +260,8 @@ mod tests {
             name: "test".into(),
             admins,
             created_ms: 1,
+            admins_needed: 1,
+            witnesses: Default::default(),
             salt: [1; 16],
         });
         let (id, at) = (secret().node_id(), Hlc::at_ms(1));

@@ -87,6 +87,8 @@ impl World {
         let genesis = Genesis {
             name: "simulated".into(),
             admins: vec![admin.public()],
+            admins_needed: 1,
+            witnesses: Default::default(),
             created_ms: EPOCH_MS,
             salt: chance.bytes(),
         };

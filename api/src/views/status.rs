@@ -112,6 +112,11 @@ pub struct NetworkView {
     pub name: String,
     /// Keys that may invite nodes.
     pub admins: Vec<String>,
+    /// How many of them have to agree to change what concerns all.
+    pub admins_needed: u8,
+    /// Nodes that certify checkpoints to begin with, each with the weight of its vote.
+    #[schema(value_type = BTreeMap<String, u32>)]
+    pub witnesses: BTreeMap<NodeId, u32>,
     /// When it began.
     pub created_ms: u64,
     /// Random: 32 hexadecimal digits.
@@ -124,6 +129,8 @@ impl From<&Genesis> for NetworkView {
             id: genesis.network(),
             name: genesis.name.clone(),
             admins: genesis.admins.iter().map(ToString::to_string).collect(),
+            admins_needed: genesis.admins_needed,
+            witnesses: genesis.witnesses.iter().map(|it| (it.node, it.weight)).collect(),
             created_ms: genesis.created_ms,
             salt: data_encoding::HEXLOWER.encode(&genesis.salt),
         }

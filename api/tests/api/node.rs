@@ -76,6 +76,8 @@ impl Memory {
         let genesis = Genesis {
             name: "test".into(),
             admins: vec![key(201).public()],
+            admins_needed: 1,
+            witnesses: Default::default(),
             created_ms: now_ms(),
             salt: [1; 16],
         };

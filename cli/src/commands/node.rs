@@ -230,6 +230,8 @@ fn init(args: InitArgs, invocation: &Invocation) -> Result<(), Failure> {
             let genesis = Genesis {
                 name,
                 admins: vec![admin.public()],
+                admins_needed: 1,
+                witnesses: Default::default(),
                 created_ms: now_ms(),
                 salt: random_salt()?,
             };

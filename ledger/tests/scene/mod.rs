@@ -42,6 +42,8 @@ pub fn genesis() -> Genesis {
     Genesis {
         name: "scene".into(),
         admins: vec![admin().public()],
+        admins_needed: 1,
+        witnesses: Default::default(),
         created_ms: START_MS - 1000,
         salt: [9; 16],
     }

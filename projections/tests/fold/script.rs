@@ -62,6 +62,8 @@ impl World {
         let genesis = Genesis {
             name: "test".into(),
             admins: vec![admin],
+            admins_needed: 1,
+            witnesses: Default::default(),
             created_ms: BEGIN_MS,
             salt: [7; 16],
         };

@@ -58,6 +58,8 @@ pub(crate) fn genesis(name: &str) -> Genesis {
     Genesis {
         name: name.into(),
         admins: vec![admin().public()],
+        admins_needed: 1,
+        witnesses: Default::default(),
         created_ms: BEGIN_MS - 1_000,
         salt: [9; 16],
     }
