@@ -63,6 +63,9 @@ pub trait Door: Send + Sync + 'static {
     /// at a time.
     fn verify(&self) -> Answer<'_, Result<VerifyReport, ReadError>>;
 
+    /// The whole log as one file, see [`ledger::export`]. The API asks for one at a time.
+    fn export(&self) -> Answer<'_, Result<Bytes, ReadError>>;
+
     /// Stores the context of a build. An error in the body means that it is not what was announced:
     /// whatever was stored of it must go.
     fn upload(&self, upload: Upload) -> Answer<'_, Result<Uploaded, UploadError>>;

@@ -14,6 +14,7 @@ pub mod clock;
 pub mod codec;
 pub mod command;
 pub mod entry;
+pub mod export;
 pub mod finality;
 pub mod genesis;
 pub mod id;

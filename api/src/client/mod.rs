@@ -381,6 +381,16 @@ impl Client {
         self.one(path::OP, &id.to_string()).await
     }
 
+    /// The whole log of the node as one file, see [`ledger::export`].
+    pub async fn export_ops(&self) -> Result<Bytes, ClientError> {
+        let url = self.url(path::OPS_EXPORT, &[]);
+        let answer = send(&url, self.http.get(url.clone())).await?;
+        answer
+            .bytes()
+            .await
+            .map_err(move |source| transport(&url, source))
+    }
+
     /// Has the node check its whole log again. Takes as long as it takes.
     pub async fn verify_ops(&self) -> Result<VerifyReport, ClientError> {
         let url = self.url(path::OPS_VERIFY, &[]);

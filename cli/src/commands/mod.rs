@@ -2,6 +2,7 @@
 
 pub mod account;
 pub mod agent;
+pub mod backup;
 pub mod completion;
 pub mod domain;
 pub mod instance;
@@ -113,6 +114,10 @@ pub enum Noun {
     Ops(ops::OpsCommand),
     /// The network as the node sees it
     Status(status::StatusArgs),
+    /// Write a node, with its key and its log, to one file
+    Backup(backup::BackupArgs),
+    /// Make a node's folder from such a file
+    Restore(backup::RestoreArgs),
     /// A completion script for a shell
     Completion(completion::CompletionArgs),
 }
@@ -131,6 +136,8 @@ impl Noun {
             Noun::Domain(command) => command.run(invocation).await,
             Noun::Ops(command) => command.run(invocation).await,
             Noun::Status(args) => args.run(invocation).await,
+            Noun::Backup(args) => args.run(invocation).await,
+            Noun::Restore(args) => args.run(invocation),
             Noun::Completion(args) => args.run(invocation),
         }
     }

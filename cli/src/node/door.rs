@@ -12,6 +12,7 @@ use api::door::{
 use api::views::nodes::Role;
 use api::views::status::{DriverReport, NodeStatus, PeerView, VERIFY_FAULTS_MAX, VerifyFault, VerifyReport};
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use futures::StreamExt;
 use ledger::command::SignedCommand;
 use ledger::id::{BuildId, InstanceId, NodeId, OpId};
@@ -282,6 +283,21 @@ impl Door for NodeDoor {
                 .map_err(|error| ReadError::Failed(error.to_string()))?;
             report.took_ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
             Ok(report)
+        })
+    }
+
+    fn export(&self) -> Answer<'_, Result<Bytes, ReadError>> {
+        Box::pin(async move {
+            let _turn = self.verify_turn.acquire().await;
+            let (network, store) = (self.core.snapshot().cloud.network, self.core.store());
+            let read = tokio::task::spawn_blocking(move || {
+                let loaded = store.load(network)?;
+                let (ops, forks) = (&loaded.ops, &loaded.forks);
+                Ok(ledger::export::encode(network, ops, &loaded.certificates, forks).into())
+            });
+            let read: Result<Bytes, ledger::io::store::StoreError> =
+                read.await.map_err(|error| ReadError::Failed(error.to_string()))?;
+            read.map_err(|error| ReadError::Failed(error.to_string()))
         })
     }
 
