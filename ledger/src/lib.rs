@@ -5,7 +5,7 @@
 //! what nodes tell; [`genesis`] begins a network and [`genesis::Invitation`] lets a node in; [`op`] is the
 //! signed link of a chain. [`admit`] is the door, [`limbo`] where early ops wait, [`log`] what was let in,
 //! [`vector`] its summary. [`sync`] is what replicas say to each other, [`peers`] and [`push`] when and to
-//! whom; [`replica`] is all of that together. [`journal`] numbers what was folded; `io`
+//! whom; `receive` is how frames come in; [`replica`] is all of that together. [`journal`] numbers what was folded; `io`
 //! (feature `store`) keeps ops and journal on disk.
 
 pub mod admit;
@@ -26,6 +26,7 @@ pub mod log;
 pub mod op;
 pub mod peers;
 pub mod push;
+mod receive;
 pub mod replica;
 pub mod report;
 pub mod sync;
