@@ -9,6 +9,16 @@ use crate::op::{Op, Slot};
 use crate::replica::{Misconduct, Output, Replica};
 use crate::sync::{FRAME_BYTES_MAX, Frame, Run};
 
+/// Why a run comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Brought {
+    /// It is new, or a comparison brings it.
+    Unasked,
+    /// It was asked for by name. It may be of any branch, and its end may be no more than what vouches for
+    /// its beginning: nobody is blamed for ops that are not let in.
+    Wanted,
+}
+
 impl Replica {
     /// A connected peer sent a frame.
     pub fn receive(&mut self, from: NodeId, frame: &[u8], now_ms: u64) -> Vec<Output> {
@@ -18,7 +28,8 @@ impl Replica {
             return outputs;
         }
         let outcome = match Frame::decode(frame) {
-            Ok(Frame::Run(run)) => self.receive_run(from, run, now_ms, &mut outputs),
+            Ok(Frame::Run(run)) => self.receive_run(from, run, Brought::Unasked, now_ms, &mut outputs),
+            Ok(Frame::Branch(run)) => self.receive_run(from, run, Brought::Wanted, now_ms, &mut outputs),
             Ok(frame) => self.converse(from, frame, now_ms, &mut outputs),
             Err(error) => {
                 self.counters.bad_frame += 1;
@@ -36,6 +47,7 @@ impl Replica {
         &mut self,
         from: NodeId,
         run: Run,
+        brought: Brought,
         now_ms: u64,
         outputs: &mut Vec<Output>,
     ) -> Result<(), Misconduct> {
@@ -66,6 +78,10 @@ impl Replica {
         {
             return Ok(());
         }
+        if self.is_idle(&ops[known..]) {
+            return Ok(());
+        }
+        let (fresh, head) = (&ops[known..], &ops[last]);
         let mut checks: Vec<Check> = head.check().into_iter().collect();
         for op in fresh {
             let of_op = admit::command_checks(self.network, op);
@@ -81,8 +97,19 @@ impl Replica {
             return Ok(());
         }
         let waited = self.counters.waited;
-        let waiting = ops.drain(known..).map(|op| Waiting { op, from, live }).collect();
-        let outcome = self.admit_all(waiting, now_ms, outputs);
+        let fresh = self.sift(from, ops.split_off(known), now_ms, outputs);
+        let since_ms = now_ms;
+        let waiting = fresh.iter().cloned().map(|op| Waiting {
+            op,
+            from,
+            live,
+            since_ms,
+        });
+        let outcome = self.admit_all(waiting.collect(), now_ms, outputs);
+        self.log.keep_tail(&fresh);
+        if brought == Brought::Wanted {
+            return Ok(());
+        }
         if live && self.counters.waited > waited {
             self.ask_for_gap(from, chain, now_ms, outputs);
         }
