@@ -5,13 +5,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::chunk::{self, Checked, Child, Malformed, Shape, Size};
 use super::place::Place;
 use super::vertex::{Leaf, Vertex};
 use super::{CHUNK_BYTES_MAX, Hash, Tree};
 
 /// A chunk that is missing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Want {
     /// Its hash.
     pub hash: Hash,

@@ -200,7 +200,7 @@ impl Tree {
         let is_chunk = match vertex {
             Vertex::Empty => place.bits() == 0,
             Vertex::Leaf(_) => true,
-            Vertex::Fork(_) => place.bits() % FORKS == 0,
+            Vertex::Fork(_) => place.bits().is_multiple_of(FORKS),
         };
         (is_chunk && vertex.hash() == *hash).then(|| chunk::bytes(vertex).into_owned())
     }

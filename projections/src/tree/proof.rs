@@ -36,7 +36,9 @@ impl Tree {
             depth += 1;
             match vertex {
                 Vertex::Leaf(_) => chunks.push(chunk::bytes(vertex).into_owned()),
-                Vertex::Fork(_) if depth % FORKS == 0 => chunks.push(chunk::bytes(vertex).into_owned()),
+                Vertex::Fork(_) if depth.is_multiple_of(FORKS) => {
+                    chunks.push(chunk::bytes(vertex).into_owned())
+                }
                 Vertex::Fork(_) | Vertex::Empty => {}
             }
         }

@@ -82,7 +82,7 @@ impl<'a> Iterator for Chunks<'a> {
             let is_chunk = match vertex {
                 Vertex::Empty => depth == 0,
                 Vertex::Leaf(_) => true,
-                Vertex::Fork(_) => depth % FORKS == 0,
+                Vertex::Fork(_) => depth.is_multiple_of(FORKS),
             };
             if !is_chunk {
                 continue;

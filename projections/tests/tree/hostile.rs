@@ -247,7 +247,7 @@ fn a_size_other_than_announced_is_refused() {
 #[test]
 fn a_leaf_where_an_inner_chunk_belongs_is_refused() {
     let value = vec![1; 5_000];
-    let (one, two) = (key_at("0000"), key_at("00001"));
+    let (one, two) = (key_at("00000"), key_at("00001"));
     let mut entries = [(1u8, &one[..], &value[..]), (1, &two[..], &value[..])];
     entries.sort();
     let low = leaf(&entries);

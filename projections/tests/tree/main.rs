@@ -6,6 +6,7 @@ mod chunks;
 mod golden;
 mod hostile;
 mod model;
+mod plain;
 mod proofs;
 
 use std::collections::BTreeMap;

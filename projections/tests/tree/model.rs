@@ -61,8 +61,11 @@ proptest! {
         prop_assert_eq!(single.len(), model.len() as u64);
         prop_assert_eq!(single.root(), rebuilt.root());
         prop_assert_eq!(batched.root(), rebuilt.root());
-        prop_assert!(single.chunks().eq(rebuilt.chunks()));
-        prop_assert!(batched.chunks().eq(rebuilt.chunks()));
+        let plain = crate::plain::chunks(&model);
+        for tree in [&single, &batched, &rebuilt] {
+            let chunks: Vec<_> = tree.chunks().map(|(hash, bytes)| (hash, bytes.into_owned())).collect();
+            prop_assert_eq!(&chunks, &plain);
+        }
         for ((table, at), _) in &steps {
             prop_assert_eq!(single.get(*table, at), model.get(&(*table, at.clone())).map(Vec::as_slice));
         }
@@ -108,6 +111,17 @@ proptest! {
         }
         prop_assert_eq!(patched, model);
     }
+}
+
+#[test]
+fn a_deep_tree_is_the_one_of_the_plain_rules() {
+    let model = regular(20_000, 150);
+    let chunks: Vec<_> = build(&model)
+        .chunks()
+        .map(|(hash, bytes)| (hash, bytes.into_owned()))
+        .collect();
+    assert!(chunks.len() > 500);
+    assert!(chunks == crate::plain::chunks(&model));
 }
 
 #[test]
