@@ -122,6 +122,20 @@ fn the_largest_entry_is_a_chunk_by_itself_and_one_larger_is_refused_by_a_joiner(
     assert!(assembly.tree().is_none());
 }
 
+#[test]
+fn what_is_at_hand_is_not_fetched_and_what_only_looks_alike_is() {
+    let old = build(&regular(3_000, 100));
+    let mut new = old.clone();
+    // As many bytes and entries everywhere as before.
+    new.insert(0, &0u32.to_be_bytes(), &[1; 100]);
+    let mut assembly = Assembly::beyond(new.root(), old.clone());
+    assert_eq!(fetch(&mut assembly, &new), new.chunks_beyond(&old).count());
+    assert_eq!(read(&assembly.tree().unwrap()), read(&new));
+    let same = Assembly::beyond(old.root(), build(&regular(3_000, 100)));
+    assert_eq!(same.wanted().count(), 0);
+    assert_eq!(read(&same.tree().unwrap()), read(&old));
+}
+
 type Stored = BTreeMap<Hash, Vec<u8>>;
 
 fn stored(tree: &Tree) -> Stored {

@@ -155,15 +155,13 @@ fn a_tree_cut_otherwise_is_refused() {
     check(&[Inner::new().child(9_000, 9, H).bytes()], Malformed::WrongCut);
     check(&[Inner::new().empty().bytes()], Malformed::WrongKind);
     // A child of nothing.
-    check(
-        &[Inner::new()
-            .fork()
-            .child(0, 0, H)
-            .child(9_000, 9, [8; 32])
-            .bytes()],
-        Malformed::WrongCut,
-    );
-    // An inner chunk one fork down, a fifth fork.
+    let two = Inner::new()
+        .fork()
+        .fork()
+        .child(5_000, 2, H)
+        .child(5_000, 2, [8; 32]);
+    check(&[two.child(0, 0, [7; 32]).bytes()], Malformed::WrongCut);
+    // An inner chunk one fork down; a fifth fork.
     check(
         &[Inner::new()
             .fork()
@@ -172,9 +170,10 @@ fn a_tree_cut_otherwise_is_refused() {
             .bytes()],
         Malformed::WrongCut,
     );
-    let deep = Inner::new().fork().fork().fork().fork().fork().child(9_000, 9, H);
+    let deep = Inner::new().fork().fork().fork().fork().fork();
+    let deep = deep.child(5_000, 2, H).child(5_000, 2, [8; 32]);
     check(
-        &[deep.empty().empty().empty().empty().empty().bytes()],
+        &[deep.empty().empty().empty().empty().bytes()],
         Malformed::WrongCut,
     );
 }
