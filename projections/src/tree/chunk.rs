@@ -246,7 +246,7 @@ fn read_vertex(reader: &mut Reader<'_>, place: Place, depth: usize) -> Result<(S
             let count = reader.varint(u64::MAX, "a count")?;
             let hash = reader.array("a hash")?;
             let size = Size { weight, count };
-            if count == 0 || depth == 0 || !size.is_leaf() && depth != FORKS {
+            if count == 0 || !size.is_leaf() && depth != FORKS {
                 return Err(Malformed::WrongCut);
             }
             Ok((size, Shape::Child(Child { place, size, hash })))

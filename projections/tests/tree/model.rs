@@ -36,7 +36,7 @@ fn step_model(model: &mut Model, (at, value): &Step) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
 
     #[test]
     fn any_history_to_one_content_gives_one_tree(
