@@ -2,6 +2,7 @@
 //!
 //! Entries have keys of 32 bytes and 150 bytes in all. Each figure is the median of seven turns of
 //! one thread, with the least and the most.
+
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
