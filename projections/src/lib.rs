@@ -5,7 +5,8 @@
 //! In reading order: [`cloud`] is all views at one position; [`outcome`] is what becomes of an entry;
 //! [`fold`] keeps a `Cloud` up to date, rewinding for late ops; `entries` and `commands` say whether an
 //! entry counts at all, then one file for each area what it does, through the writer of `undo`;
-//! [`rendezvous`] chooses between rivals; [`queries`] are what several readers of a `Cloud` ask.
+//! [`rendezvous`] chooses between rivals; [`queries`] are what several readers of a `Cloud` ask. [`state`] is a
+//! `Cloud` as entries of a [`tree`], whose root is certified and whose chunks are a snapshot.
 //!
 //! ```
 //! use ledger::clock::Hlc;
@@ -44,4 +45,6 @@ pub mod nodes;
 pub mod outcome;
 pub mod queries;
 pub mod rendezvous;
+pub mod state;
+pub mod tree;
 mod undo;

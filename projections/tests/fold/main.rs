@@ -11,6 +11,7 @@ mod orders;
 mod queries;
 mod rewinds;
 mod script;
+mod snapshots;
 
 use std::sync::Arc;
 
