@@ -5,17 +5,22 @@ use ledger::clock::Hlc;
 use ledger::genesis::Genesis;
 use ledger::id::{AccountId, AgentId, BuildId, CommandId, InstanceId, NetworkId, NodeId};
 use ledger::key::PublicKey;
+use ledger::op::Chain;
+use ledger::vector::Head;
 use serde::{Deserialize, Serialize};
 
 use crate::accounts::Account;
 use crate::agents::Agent;
 use crate::domains::Domain;
+use crate::finality::Finality;
 use crate::images::Build;
 use crate::instances::Instance;
 use crate::nodes::Node;
 use crate::outcome::CommandRecord;
+use crate::revocations::Revocation;
 
-/// How much of the log a view has folded.
+/// How much of the log a view has folded. Ops that are denied (a fork's, a revoked node's) are not in it, so
+/// it is the same on every node that folded the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
     /// Ops folded.
@@ -33,6 +38,8 @@ pub struct Cloud {
     pub genesis: Genesis,
     /// How much of the log this view has folded.
     pub position: Position,
+    /// How far it is final.
+    pub finality: Finality,
     /// Accounts by id.
     pub accounts: OrdMap<AccountId, Account>,
     /// Which account a name belongs to.
@@ -58,6 +65,10 @@ pub struct Cloud {
     pub commands: OrdMap<CommandId, CommandRecord>,
     /// Which command used a key's nonce.
     pub nonces: OrdMap<(PublicKey, [u8; 16]), CommandId>,
+    /// How far each chain is final.
+    pub certified: OrdMap<Chain, Head>,
+    /// Nodes whose membership the admins ended.
+    pub revocations: OrdMap<NodeId, Revocation>,
 }
 
 impl Cloud {
@@ -65,6 +76,7 @@ impl Cloud {
     pub fn new(genesis: Genesis) -> Self {
         Self {
             network: genesis.network(),
+            finality: Finality::before_all(&genesis),
             genesis,
             position: Position::default(),
             accounts: OrdMap::new(),
@@ -79,6 +91,8 @@ impl Cloud {
             domains: OrdMap::new(),
             commands: OrdMap::new(),
             nonces: OrdMap::new(),
+            certified: OrdMap::new(),
+            revocations: OrdMap::new(),
         }
     }
 

@@ -22,41 +22,23 @@ pub(crate) struct Asked {
     pub(crate) command: CommandId,
     /// Who signed.
     pub(crate) key: PublicKey,
-    /// When it entered the log.
+    /// When it entered the log, by the clock of the node that carries it.
     pub(crate) at: Hlc,
-}
-
-/// What became of a carried command.
-pub(crate) struct Carried {
-    /// The name of its kind, if it was understood.
-    pub(crate) kind: Option<&'static str>,
-    /// Done, or why not.
-    pub(crate) result: Result<(), Void>,
+    /// See [`Told::effective_ms`].
+    pub(crate) effective_ms: u64,
 }
 
 /// Does what a carried command asks for, or says why not, and notes it either way.
-pub(crate) fn apply(writer: &mut Writer<'_>, told: &Told, bytes: &[u8]) -> Carried {
-    let signed = match SignedCommand::decode(writer.network, bytes) {
-        Ok(signed) => signed,
-        Err(error) => {
-            return Carried {
-                kind: None,
-                result: Err(Void::NotUnderstood(error.to_string())),
-            };
-        }
-    };
+pub(crate) fn apply(writer: &mut Writer<'_>, told: &Told, signed: &SignedCommand) -> Result<(), Void> {
     let command = signed.command();
-    let kind = command.body.name();
     if writer.commands.contains_key(&signed.id()) {
-        return Carried {
-            kind: Some(kind),
-            result: Err(Void::Replayed),
-        };
+        return Err(Void::Replayed);
     }
     let asked = Asked {
         command: signed.id(),
         key: command.key,
         at: told.at,
+        effective_ms: told.effective_ms,
     };
     let result = use_nonce(writer, &asked, command)
         .and_then(|()| check_time(&asked, command))
@@ -69,15 +51,12 @@ pub(crate) fn apply(writer: &mut Writer<'_>, told: &Told, bytes: &[u8]) -> Carri
     let record = CommandRecord {
         key: command.key,
         op: told.op,
-        kind: kind.to_owned(),
+        kind: command.body.name().to_owned(),
         at: told.at,
         outcome,
     };
     writer.put::<Commands>(signed.id(), record);
-    Carried {
-        kind: Some(kind),
-        result,
-    }
+    result
 }
 
 fn use_nonce(writer: &mut Writer<'_>, asked: &Asked, command: &Command) -> Result<(), Void> {
@@ -90,7 +69,7 @@ fn use_nonce(writer: &mut Writer<'_>, asked: &Asked, command: &Command) -> Resul
 }
 
 fn check_time(asked: &Asked, command: &Command) -> Result<(), Void> {
-    let now_ms = asked.at.ms();
+    let now_ms = asked.effective_ms;
     if command.not_after_ms < now_ms {
         return Err(Void::Expired);
     }

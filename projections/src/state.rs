@@ -13,6 +13,8 @@ use ledger::codec::{self, DecodeError};
 use ledger::genesis::Genesis;
 use ledger::id::{AccountId, AgentId, BuildId, CommandId, InstanceId, NetworkId, NodeId};
 use ledger::key::PublicKey;
+use ledger::op::Chain;
+use ledger::vector::Head;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -20,11 +22,14 @@ use crate::accounts::Account;
 use crate::agents::Agent;
 use crate::cloud::{Cloud, Position};
 use crate::domains::Domain;
+use crate::finality::Finality;
 use crate::images::Build;
 use crate::instances::Instance;
 use crate::nodes::Node;
 use crate::outcome::CommandRecord;
+use crate::revocations::Revocation;
 use crate::tree::{Entry, KEY_BYTES_MAX, Key, Tree, VALUE_BYTES_MAX};
+use crate::undo::TouchedKey;
 
 /// The table of what is no map.
 const FIELDS: u8 = 0;
@@ -66,6 +71,14 @@ macro_rules! state {
             #[doc = concat!("The map `", stringify!($map), "`.")]
             $table = $number,
         )*}
+
+        impl From<&TouchedKey> for Key {
+            fn from(touched: &TouchedKey) -> Self {
+                match touched {
+                    $(TouchedKey::$table(key) => Table::$table.key(key),)*
+                }
+            }
+        }
 
         /// The key of each field that is no map.
         fn field_keys() -> Vec<Key> {
@@ -144,6 +157,7 @@ state! {
     fields {
         0 = genesis: Genesis;
         1 = position: Position;
+        2 = finality: Finality;
     }
     tables {
         1 = Accounts accounts: AccountId => Account;
@@ -158,6 +172,8 @@ state! {
         10 = Domains domains: String => Domain;
         11 = Commands commands: CommandId => CommandRecord;
         12 = Nonces nonces: (PublicKey, [u8; 16]) => CommandId;
+        13 = Certified certified: Chain => Head;
+        14 = Revocations revocations: NodeId => Revocation;
     }
 }
 
