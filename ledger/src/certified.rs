@@ -48,6 +48,12 @@ impl Log {
         self.certified.iter()
     }
 
+    /// How many ops are not final. Counts the chains.
+    pub fn tentative(&self) -> usize {
+        let settled: u64 = self.certified.values().map(|head| head.next).sum();
+        self.len().saturating_sub(settled as usize)
+    }
+
     /// Whether an op is final.
     pub fn is_final(&self, op: &Op) -> bool {
         let slot = op.slot();
@@ -238,6 +244,11 @@ impl Replica {
             self.let_in(ids, now_ms, &mut outputs);
         }
         Ok((added, outputs))
+    }
+
+    /// 32 bytes by chance, such as the blinding of a batch of signatures.
+    pub fn draw(&mut self) -> [u8; 32] {
+        self.chance.bytes()
     }
 
     /// Of each chain that a certificate covers further than it is held, the last op that is missing: what is

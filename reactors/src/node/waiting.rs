@@ -31,6 +31,8 @@ pub enum Wait {
     Tentative,
     /// So many other nodes hold the op durably.
     Replicated(u8),
+    /// The op is final: its outcome stands for ever.
+    Final,
 }
 
 /// An answer that waits.
@@ -41,7 +43,7 @@ struct Waiting {
     submitted: Submitted,
     chain: Chain,
     seq: u64,
-    needed: usize,
+    wait: Wait,
     until_ms: u64,
 }
 
@@ -88,7 +90,7 @@ fn decode(bytes: &[u8]) -> Result<(Chain, u64), DecodeError> {
 }
 
 impl Node {
-    /// Answers now, or when enough others hold the op.
+    /// Answers now, or when what is waited for has come.
     pub(super) fn answer(
         &mut self,
         (token, command): (u64, CommandId),
@@ -97,38 +99,63 @@ impl Node {
         now_ms: u64,
         out: &mut Vec<Output>,
     ) {
-        let place = self.replica.log().get(&submitted.op).map(|op| *op.slot());
-        let (Wait::Replicated(needed @ 1..), Some(slot)) = (wait, place) else {
-            out.push(Output::Reply {
-                token,
-                reply: Ok(submitted),
-            });
-            return;
-        };
-        if self.copies.waiting.len() >= WAITING_MAX {
-            let reply = Err(SubmitError::NotReplicated {
-                needed: usize::from(needed),
-                held: 0,
-            });
+        let Some(slot) = self.replica.log().get(&submitted.op).map(|op| *op.slot()) else {
+            let reply = Ok(submitted);
             out.push(Output::Reply { token, reply });
             return;
-        }
-        let (chain, seq) = (slot.chain, slot.seq);
-        self.copies.waiting.push(Waiting {
+        };
+        let waiting = Waiting {
             token,
             command,
             submitted,
-            chain,
-            seq,
-            needed: usize::from(needed),
+            chain: slot.chain,
+            seq: slot.seq,
+            wait,
             until_ms: now_ms.saturating_add(WAIT_MS_MAX),
-        });
-        // Who wrote it holds it.
-        if chain.node != self.replica.node() {
-            let held = self.copies.held.entry(chain).or_default();
-            held.entry(chain.node).or_insert(seq + 1);
+        };
+        if self.copies.waiting.len() >= WAITING_MAX {
+            let reply = Err(self.missing(&waiting));
+            out.push(Output::Reply { token, reply });
+            return;
         }
-        self.ask_held(&chain, seq, out);
+        if matches!(wait, Wait::Replicated(_)) {
+            // Who wrote it holds it.
+            if slot.chain.node != self.replica.node() {
+                let held = self.copies.held.entry(slot.chain).or_default();
+                held.entry(slot.chain.node).or_insert(slot.seq + 1);
+            }
+            self.ask_held(&slot.chain, slot.seq, out);
+        }
+        self.copies.waiting.push(waiting);
+        self.give_waiting(now_ms, out);
+    }
+
+    /// Whether what an answer waits for has come.
+    fn is_there(&self, waiting: &Waiting) -> bool {
+        match waiting.wait {
+            Wait::Tentative => true,
+            Wait::Replicated(needed) => self.copies.count(&waiting.chain, waiting.seq) >= usize::from(needed),
+            // Another node's op with the same command may be the one that counts.
+            Wait::Final => {
+                let op = self.as_of_now(waiting.command, waiting.submitted.clone()).op;
+                let log = self.replica.log();
+                log.get(&op).is_some_and(|op| log.is_final(op))
+            }
+        }
+    }
+
+    fn missing(&self, waiting: &Waiting) -> SubmitError {
+        match waiting.wait {
+            Wait::Tentative | Wait::Final => SubmitError::NotFinal,
+            Wait::Replicated(needed) => SubmitError::NotReplicated {
+                needed: usize::from(needed),
+                held: self.copies.count(&waiting.chain, waiting.seq),
+            },
+        }
+    }
+
+    /// Gives the answers that waited for a certificate that has come.
+    pub(super) fn give_final(&mut self, now_ms: u64, out: &mut Vec<Output>) {
         self.give_waiting(now_ms, out);
     }
 
@@ -146,7 +173,8 @@ impl Node {
     pub(super) fn ask_held_again(&mut self, now_ms: u64, out: &mut Vec<Output>) {
         self.give_waiting(now_ms, out);
         let mut wanted: BTreeMap<Chain, u64> = BTreeMap::new();
-        for waiting in &self.copies.waiting {
+        let copies = |waiting: &&Waiting| matches!(waiting.wait, Wait::Replicated(_));
+        for waiting in self.copies.waiting.iter().filter(copies) {
             let seq = wanted.entry(waiting.chain).or_default();
             *seq = (*seq).max(waiting.seq);
         }
@@ -205,14 +233,10 @@ impl Node {
     fn give_waiting(&mut self, now_ms: u64, out: &mut Vec<Output>) {
         let waiting = std::mem::take(&mut self.copies.waiting);
         for it in waiting {
-            let held = self.copies.count(&it.chain, it.seq);
-            let reply = if held >= it.needed {
+            let reply = if self.is_there(&it) {
                 Ok(self.as_of_now(it.command, it.submitted))
             } else if now_ms >= it.until_ms {
-                Err(SubmitError::NotReplicated {
-                    needed: it.needed,
-                    held,
-                })
+                Err(self.missing(&it))
             } else {
                 self.copies.waiting.push(it);
                 continue;

@@ -3,6 +3,7 @@
 
 mod copies;
 mod durability;
+mod finality;
 mod host;
 mod membership;
 mod presence;
