@@ -13,6 +13,7 @@
 //! gather several calls and make one write of them; inputs that have come together it gives together, so that
 //! the node decides once ([`Node::handle_all`]).
 
+mod appending;
 mod finality;
 mod folding;
 mod host;
@@ -32,13 +33,13 @@ use ledger::id::{CommandId, InstanceId, NodeId, OpId};
 use ledger::journal::JournalRecord;
 use ledger::op::{Chain, Op};
 use ledger::replica::{self, Replica};
+use ledger::report::Report;
 use ledger::report::nodes::AnnounceNode;
-use ledger::report::{Carry, Report};
 use projections::cloud::Cloud;
 use projections::fold::Fold;
 use projections::outcome::Outcome;
 
-use crate::action::{Action, ActionKey, ReportKey};
+use crate::action::Action;
 use crate::me::Me;
 use crate::observed::{HeldMachine, Observed, Seen};
 use crate::pace::Pace;
@@ -463,6 +464,11 @@ impl Node {
         self.fold.cloud()
     }
 
+    /// What is so at the end of what is final.
+    pub fn final_cloud(&self) -> Arc<Cloud> {
+        self.fold.final_cloud()
+    }
+
     /// What this node sees.
     pub fn observed(&self) -> &Observed {
         &self.observed
@@ -672,44 +678,6 @@ impl Node {
         }
     }
 
-    fn submit(
-        &mut self,
-        (token, id): (u64, CommandId),
-        command: Vec<u8>,
-        wait: Wait,
-        now_ms: u64,
-        out: &mut Vec<Output>,
-    ) {
-        // A command that is in the log already is answered with what became of it: a client that lost the
-        // answer asks again with the same bytes.
-        if self.fold.cloud().commands.get(&id).is_none() {
-            let op = self.try_append(vec![Report::Carry(Carry { command })], now_ms, out);
-            if let Err(error) = op {
-                out.push(Output::Reply {
-                    token,
-                    reply: Err(SubmitError::Append(error.to_string())),
-                });
-                return;
-            }
-        }
-        let cloud = self.fold.cloud();
-        match cloud.commands.get(&id) {
-            Some(record) => {
-                let submitted = Submitted {
-                    op: record.op,
-                    outcome: record.outcome.clone(),
-                };
-                self.answer((token, id), submitted, wait, now_ms, out);
-            }
-            None => out.push(Output::Reply {
-                token,
-                reply: Err(SubmitError::Append(
-                    "the fold has no record of the command".into(),
-                )),
-            }),
-        }
-    }
-
     /// Decides until nothing follows: what is reported changes the view, and that may call for more.
     fn settle(&mut self, now_ms: u64, out: &mut Vec<Output>) {
         for _ in 0..SETTLE_ROUNDS_MAX {
@@ -740,44 +708,6 @@ impl Node {
                 self.append(reports, now_ms, out);
             }
         }
-    }
-
-    /// Appends reports that were decided. One that cannot be appended is decided again later, more slowly, and
-    /// holds back no other.
-    fn append(&mut self, mut reports: Vec<Report>, now_ms: u64, out: &mut Vec<Output>) {
-        if self.try_append(reports.clone(), now_ms, out).is_ok() {
-            return;
-        }
-        if reports.len() > 1 {
-            reports.retain(|report| self.try_append(vec![report.clone()], now_ms, out).is_err());
-        }
-        for report in reports {
-            let key = ActionKey::Report(ReportKey::of(&report));
-            self.pace.done(&key, false, now_ms);
-        }
-    }
-
-    /// Appends a report that nobody decides again. While the log cannot take it, it is tried again with each
-    /// presence.
-    fn say(&mut self, report: Report, now_ms: u64, out: &mut Vec<Output>) {
-        let said = self.try_append(vec![report.clone()], now_ms, out);
-        if let Err(replica::AppendError::ClockAhead(_)) = said {
-            if self.unsaid.len() == UNSAID_MAX {
-                self.unsaid.remove(0);
-            }
-            self.unsaid.push(report);
-        }
-    }
-
-    fn try_append(
-        &mut self,
-        reports: Vec<Report>,
-        now_ms: u64,
-        out: &mut Vec<Output>,
-    ) -> Result<OpId, replica::AppendError> {
-        let (op, outputs) = self.replica.append(reports, now_ms)?;
-        self.take(outputs, out);
-        Ok(op)
     }
 }
 

@@ -203,6 +203,7 @@ impl Net {
                 Input::Judged {
                     checkpoint,
                     good: true,
+                    timely: true,
                 },
             ),
             Event::Tick => self.input(node, Input::Tick),
@@ -337,7 +338,14 @@ impl Net {
                     let id = checkpoint.id(self.genesis.network());
                     if late_ms == 0 {
                         let good = true;
-                        self.input(node, Input::Judged { checkpoint: id, good });
+                        self.input(
+                            node,
+                            Input::Judged {
+                                checkpoint: id,
+                                good,
+                                timely: true,
+                            },
+                        );
                     } else {
                         self.at(self.now_ms + late_ms, node, Event::Judged(id));
                     }

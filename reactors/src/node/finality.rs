@@ -85,8 +85,10 @@ pub struct FinalityStatus {
     pub witnesses: WitnessSet,
     /// Whether this node does.
     pub votes: bool,
-    /// The round of the height that is under way, if one is.
-    pub round: Option<u32>,
+    /// The round of the height that is under way, and what is waited for in it, if one is.
+    pub round: Option<(u32, Step)>,
+    /// Proposals that cannot be judged yet.
+    pub unjudged: usize,
     /// Certificates that wait for ops.
     pub waiting: usize,
     /// Root of the state at the end of the last certificate.
@@ -277,28 +279,29 @@ impl Finality {
         })
     }
 
-    /// Whether this node stands by a checkpoint; nothing while it cannot know.
-    fn judge(&self, checkpoint: &Checkpoint, replica: &Replica, fold: &Fold, now_ms: u64) -> Option<bool> {
-        let near = checkpoint.time_ms <= now_ms.saturating_add(TIME_AHEAD_MS_MAX)
-            && checkpoint.time_ms >= now_ms.saturating_sub(TIME_BEHIND_MS_MAX);
-        let good = near
-            && checkpoint.time_ms > self.applied_time_ms()
+    /// The answer whether this node stands by a checkpoint; nothing while it cannot know.
+    fn judge(&self, checkpoint: &Checkpoint, replica: &Replica, fold: &Fold, now_ms: u64) -> Option<Input> {
+        let good = checkpoint.time_ms > self.applied_time_ms()
             && checkpoint.fold_version == FOLD_VERSION
             && checkpoint.state == self.state
             && checkpoint.next_witnesses == next_witnesses(fold, self.chain.witnesses());
-        if !good {
-            return Some(false);
-        }
-        match replica.covers(&checkpoint.heads) {
-            Covers::Never => Some(false),
-            Covers::Missing => None,
-            // A proof that one of the two lacks is on its way.
-            Covers::Yes if checkpoint.forks != replica.forks_root() => None,
-            Covers::Yes => {
-                let order = replica.order_root(self.order(), &checkpoint.heads);
-                Some(order == Some(checkpoint.order))
-            }
-        }
+        let good = good
+            && match replica.covers(&checkpoint.heads) {
+                Covers::Never => false,
+                Covers::Missing => return None,
+                // A proof that one of the two lacks is on its way.
+                Covers::Yes if checkpoint.forks != replica.forks_root() => return None,
+                Covers::Yes => {
+                    let order = replica.order_root(self.order(), &checkpoint.heads);
+                    order == Some(checkpoint.order)
+                }
+            };
+        Some(Input::Judged {
+            checkpoint: checkpoint.id(self.network),
+            good,
+            timely: checkpoint.time_ms <= now_ms.saturating_add(TIME_AHEAD_MS_MAX)
+                && checkpoint.time_ms >= now_ms.saturating_sub(TIME_BEHIND_MS_MAX),
+        })
     }
 
     /// Whether a height is due: this node votes, and there is something to certify, or certified time has
@@ -320,7 +323,9 @@ impl Finality {
             time_ms: self.applied_time_ms(),
             witnesses: self.chain.witnesses().clone(),
             votes: self.chain.witnesses().index_of(&self.me.0).is_some(),
-            round: (self.consensus.step() > Step::Idle).then(|| self.consensus.round()),
+            round: (self.consensus.step() > Step::Idle)
+                .then(|| (self.consensus.round(), self.consensus.step())),
+            unjudged: self.unjudged.len(),
             waiting: self.waiting.len(),
             state: self.state,
             counters: self.counters,
@@ -421,12 +426,8 @@ impl Node {
                 .finality
                 .judge(&checkpoint, &self.replica, &self.fold, now_ms)
             {
-                Some(good) => {
-                    let checkpoint = checkpoint.id(self.replica.network());
-                    let said = self
-                        .finality
-                        .consensus
-                        .handle(Input::Judged { checkpoint, good }, now_ms);
+                Some(judged) => {
+                    let said = self.finality.consensus.handle(judged, now_ms);
                     self.hear_consensus(said, now_ms, out);
                 }
                 None => self.finality.unjudged.push(checkpoint),
@@ -450,11 +451,7 @@ impl Node {
                         .finality
                         .judge(&checkpoint, &self.replica, &self.fold, now_ms)
                     {
-                        Some(good) => {
-                            let checkpoint = checkpoint.id(self.replica.network());
-                            let judged = Input::Judged { checkpoint, good };
-                            said.extend(self.finality.consensus.handle(judged, now_ms));
-                        }
+                        Some(judged) => said.extend(self.finality.consensus.handle(judged, now_ms)),
                         None => self.finality.unjudged.push(checkpoint),
                     }
                 }

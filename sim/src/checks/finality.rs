@@ -88,15 +88,29 @@ pub fn has_quorum(witnesses: &WitnessSet, up: impl Iterator<Item = NodeId>) -> b
 }
 
 /// At the end, where there is a quorum: nothing is tentative, all are at one height with one state.
-pub fn all_is_final<'a>(nodes: impl Iterator<Item = (usize, &'a Node)>) -> Holds {
+pub fn all_is_final<'a>(nodes: impl Iterator<Item = (usize, &'a Node)> + Clone) -> Holds {
     let mut first: Option<(usize, u64, [u8; 32])> = None;
-    for (index, node) in nodes {
+    let rounds = || -> Vec<_> {
+        let rounds = nodes.clone().map(|(index, node)| {
+            let status = node.finality();
+            (
+                index,
+                status.height,
+                status.round,
+                status.unjudged,
+                status.waiting,
+            )
+        });
+        rounds.collect()
+    };
+    for (index, node) in nodes.clone() {
         let status = node.finality();
         let tentative = node.replica().log().tentative();
         if tentative > 0 {
             return violated(format!(
-                "{tentative} ops are tentative at node {index}, at height {}, though the network is healed: {status:?}",
-                status.height
+                "{tentative} ops are tentative at node {index}, though the network is healed; node, height, round, \
+                 unjudged, waiting: {:?}",
+                rounds()
             ));
         }
         let (other, height, state) = *first.get_or_insert((index, status.height, status.state));

@@ -16,7 +16,9 @@ use arc_swap::ArcSwap;
 use ledger::io::store::Store;
 use projections::cloud::Cloud;
 use reactors::action::Action;
-use reactors::node::{Durable, Input, Node, Output, SubmitError, Submitted, Wait};
+use reactors::node::{
+    Durable, FinalityStatus, Input, Node, Output, SubmitError, Submitted, Wait, certificate_frame,
+};
 use reactors::observed::Observed;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
@@ -34,6 +36,9 @@ const CLOCK_BACK_MAX: Duration = Duration::from_secs(2);
 
 /// Inputs that share one write to the disk, at most.
 const BATCH_MAX: usize = 512;
+
+/// Certificates that a peer is sent at once, at most: it tells its height again every second.
+const CERTIFICATES_AT_ONCE: usize = 256;
 
 /// How often the counters are read.
 const COUNTERS_EVERY: Duration = Duration::from_millis(500);
@@ -69,6 +74,14 @@ pub struct Snapshot {
     pub counters: Arc<BTreeMap<String, u64>>,
     /// Why nothing can be written now, if nothing can.
     pub not_written: Option<NotWritten>,
+    /// What is so at the end of what is final.
+    pub final_cloud: Arc<Cloud>,
+    /// How far the network is final.
+    pub finality: FinalityStatus,
+    /// Ops that are not final.
+    pub tentative: usize,
+    /// What only an operator can mend.
+    pub alarm: Option<String>,
 }
 
 /// The disk does not take what is to be written; with the reason.
@@ -105,6 +118,7 @@ pub struct Core {
     store: Arc<Store>,
     snapshot: Arc<ArcSwap<Snapshot>>,
     changed: watch::Receiver<u64>,
+    deadline: watch::Receiver<Option<u64>>,
 }
 
 /// The core stopped, or its thread died.
@@ -199,6 +213,11 @@ impl Core {
         self.changed.clone()
     }
 
+    /// When the core waits for a time, in milliseconds since 1970: a tick should come then.
+    pub fn deadline(&self) -> watch::Receiver<Option<u64>> {
+        self.deadline.clone()
+    }
+
     /// Asks the thread to end.
     pub async fn stop(&self) {
         let _ = self.messages.send(Message::Stop).await;
@@ -264,6 +283,7 @@ pub fn start(
     let store = Arc::new(store);
     let view = view(&node, Arc::new(counters(&node)));
     let (announce, changed) = watch::channel(view.journal_next);
+    let (tell_deadline, deadline) = watch::channel(node.deadline());
     let snapshot = Arc::new(ArcSwap::from_pointee(view));
     let frame_bytes = Arc::new(Semaphore::new(FRAME_BYTES_WAITING_MAX));
     let core = Core {
@@ -272,6 +292,7 @@ pub fn start(
         store: Arc::clone(&store),
         snapshot: Arc::clone(&snapshot),
         changed,
+        deadline,
     };
     let (end, ended) = oneshot::channel::<()>();
     let thread = std::thread::Builder::new()
@@ -286,6 +307,7 @@ pub fn start(
                 next_token: 0,
                 snapshot,
                 announce,
+                tell_deadline,
                 counted: Instant::now(),
                 time: Time::default(),
             };
@@ -306,6 +328,7 @@ struct Thread {
     next_token: u64,
     snapshot: Arc<ArcSwap<Snapshot>>,
     announce: watch::Sender<u64>,
+    tell_deadline: watch::Sender<Option<u64>>,
     counted: Instant,
     time: Time,
 }
@@ -318,6 +341,10 @@ fn view(node: &Node, counters: Arc<BTreeMap<String, u64>>) -> Snapshot {
         incarnation: node.replica().chain().incarnation,
         counters,
         not_written: None,
+        final_cloud: node.final_cloud(),
+        finality: node.finality(),
+        tentative: node.replica().log().tentative(),
+        alarm: node.alarm(),
     }
 }
 
@@ -424,6 +451,12 @@ impl Thread {
             match output {
                 Output::Send { to, bytes } => shell.send(to, bytes),
                 Output::Disconnect { peer, why } => shell.disconnect(peer, &why),
+                Output::TellCertificates { to, from_height } => {
+                    let stored = self.store.certificates(from_height, CERTIFICATES_AT_ONCE);
+                    for certificate in stored.context("reading certificates from the store")? {
+                        shell.send(to, certificate_frame(&certificate));
+                    }
+                }
                 Output::Act(action) => shell.act(action),
                 Output::Reply { token, reply } => {
                     if let Some(waiting) = self.replies.remove(&token) {
@@ -456,6 +489,12 @@ impl Thread {
             Arc::clone(&self.snapshot.load().counters)
         };
         self.snapshot.store(Arc::new(view(&self.node, counted)));
+        let deadline = self.node.deadline();
+        self.tell_deadline.send_if_modified(|told| {
+            let changed = *told != deadline;
+            *told = deadline;
+            changed
+        });
         self.announce.send_if_modified(|offset| {
             let changed = *offset != journal_next;
             *offset = journal_next;

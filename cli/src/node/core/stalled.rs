@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use ledger::io::store::{Batch, StoreError};
+use ledger::op::Chain;
 use reactors::node::{Durable, Input};
 use tokio::sync::mpsc;
 
@@ -25,11 +26,29 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// News kept while the disk takes nothing, at most; the node ends beyond, and a start looks at everything anew.
 const KEPT_MAX: usize = 64 * 1024;
 
-pub(super) fn batch(durable: &Durable) -> Batch<'_> {
-    Batch {
-        ops: &durable.ops,
-        journal: &durable.journal,
-        ..Batch::default()
+/// What is to be written, with its proofs as they are stored.
+struct Write<'a> {
+    durable: &'a Durable,
+    forks: Vec<(Chain, Vec<u8>)>,
+}
+
+impl<'a> Write<'a> {
+    fn new(durable: &'a Durable) -> Self {
+        let forks = durable.forks.iter().map(|proof| (proof.chain, proof.encode()));
+        Self {
+            durable,
+            forks: forks.collect(),
+        }
+    }
+
+    fn batch(&self) -> Batch<'_> {
+        Batch {
+            ops: &self.durable.ops,
+            journal: &self.durable.journal,
+            certificates: &self.durable.certificates,
+            votes: &self.durable.votes,
+            forks: &self.forks,
+        }
     }
 }
 
@@ -49,7 +68,8 @@ impl Thread {
     /// Writes; where the disk does not take it, waits till it does. What came meanwhile and must not be lost is
     /// kept for [`Thread::run`].
     pub(super) fn write(&mut self, durable: &Durable, inbox: &mut mpsc::Receiver<Message>) -> Result<()> {
-        let first = match self.store.write(&batch(durable)) {
+        let write = Write::new(durable);
+        let first = match self.store.write(&write.batch()) {
             Ok(()) => return Ok(()),
             Err(error @ (StoreError::Fault { .. } | StoreError::Closed)) => error,
             Err(error) => return Err(anyhow::Error::new(error).context("writing to the ledger's store")),
@@ -70,7 +90,7 @@ impl Thread {
             let again = self
                 .store
                 .reopen()
-                .and_then(|()| self.store.write(&batch(durable)));
+                .and_then(|()| self.store.write(&write.batch()));
             if again.is_ok() {
                 break;
             }

@@ -85,7 +85,8 @@ impl Consensus {
         let fits = checkpoint.height == self.height.height && checkpoint.previous == self.height.previous;
         if fits && self.may_propose() {
             let id = checkpoint.id(self.height.network);
-            self.know(id, checkpoint).good = Some(true);
+            let known = self.know(id, checkpoint);
+            (known.good, known.timely) = (Some(true), true);
             self.propose(id, None, out);
         }
     }
@@ -122,7 +123,8 @@ impl Consensus {
         let Some(offer) = self.rounds.get(&self.round).and_then(|it| it.offer) else {
             return false;
         };
-        let Some(good) = self.known.get(&offer.id).and_then(|known| known.good) else {
+        let known = self.known.get(&offer.id);
+        let Some((good, timely)) = known.and_then(|known| Some((known.good?, known.timely))) else {
             return false;
         };
         let allowed = match (self.locked, offer.valid_round) {
@@ -134,7 +136,9 @@ impl Consensus {
             // Line 23.
             (Some((_, id)), None) => id == offer.id,
         };
-        self.cast(Prevote, (good && allowed).then_some(offer.id), out);
+        // What was prevoted before was near an honest witness's clock then.
+        let near = timely || offer.valid_round.is_some();
+        self.cast(Prevote, (good && near && allowed).then_some(offer.id), out);
         self.step = Step::Prevote;
         true
     }
