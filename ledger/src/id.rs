@@ -108,6 +108,8 @@ ids! {
     InstanceId;
     /// Content outside the log: an image's manifest, a build's context.
     Digest;
+    /// A hold on credits: the command that signed it.
+    HoldId;
 }
 
 macro_rules! made_by_command {
@@ -120,7 +122,7 @@ macro_rules! made_by_command {
     )*};
 }
 
-made_by_command!(AccountId, AgentId, BuildId, InstanceId);
+made_by_command!(AccountId, AgentId, BuildId, InstanceId, HoldId);
 
 #[cfg(test)]
 mod tests {

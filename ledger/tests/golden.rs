@@ -15,18 +15,21 @@ use data_encoding::HEXLOWER;
 use ledger::clock::Hlc;
 use ledger::command::accounts::OpenAccount;
 use ledger::command::agents::{RegisterAgent, Release, UpdateAgent};
+use ledger::command::credits::{GrantRights, PlaceHold, ReleaseHold, TransferCredits};
 use ledger::command::domains::{ClaimDomain, ReleaseDomain};
 use ledger::command::images::BuildImage;
 use ledger::command::instances::{DeleteInstance, LaunchInstance, Shape, StartInstance, StopInstance};
 use ledger::command::{self, Command, SignedCommand};
 use ledger::entry::Entry;
 use ledger::genesis::{Invitation, SignedInvitation};
-use ledger::id::{AgentId, BuildId, CommandId, Digest, InstanceId, NodeId, OpId};
+use ledger::id::{AccountId, AgentId, BuildId, CommandId, Digest, HoldId, InstanceId, NodeId, OpId};
 use ledger::journal::JournalRecord;
 use ledger::op::{Body, Chain, Dependency, Op, Slot};
+use ledger::report::credits::{Charge, EndHold, ReturnRights};
 use ledger::report::images::{ImageBuilt, ImageFailed};
 use ledger::report::instances::{CannotPlace, InstanceChanged, Phase, PlaceInstance};
 use ledger::report::nodes::{AnnounceNode, Capacity, ChainEnd, OpenChain, Roles};
+use ledger::report::upcast::AnnounceNodeV1;
 use ledger::report::{Carry, Report};
 use ledger::sync::{Frame, HeadMark, Heads, Hello, Run, Unlisted};
 use ledger::vector::{Head, Vector};
@@ -96,6 +99,30 @@ fn commands() -> Vec<command::Body> {
             name: "hello.fog".into(),
         }
         .into(),
+        TransferCredits {
+            to: AccountId([9; 32]),
+            amount: 1_000_000,
+            memo: "for tea".into(),
+        }
+        .into(),
+        GrantRights {
+            node: NodeId([3; 32]),
+            incarnation: 0x0102_0304_0506_0708,
+            amount: 500,
+            expires_ms: START_MS + 1,
+        }
+        .into(),
+        PlaceHold {
+            node: NodeId([3; 32]),
+            amount: 300,
+            expires_ms: START_MS + 2,
+            purpose: "a task".into(),
+        }
+        .into(),
+        ReleaseHold {
+            hold: HoldId([10; 32]),
+        }
+        .into(),
     ]
 }
 
@@ -150,6 +177,7 @@ fn reports() -> Vec<(&'static str, Report)> {
                     memory_mib: 16_384,
                     disk_gib: 200,
                 },
+                payout: Some(AccountId([9; 32])),
             }
             .into()
         }),
@@ -194,7 +222,50 @@ fn reports() -> Vec<(&'static str, Report)> {
         (" stopped", changed(Phase::Stopped)),
         (" failed", changed(failed)),
         (" deleted", changed(Phase::Deleted)),
+        (
+            "",
+            Charge {
+                hold: HoldId([10; 32]),
+                amount: 200,
+                number: 3,
+            }
+            .into(),
+        ),
+        (
+            "",
+            EndHold {
+                hold: HoldId([10; 32]),
+            }
+            .into(),
+        ),
+        (
+            "",
+            ReturnRights {
+                account: AccountId([9; 32]),
+                incarnation: 0x0102_0304_0506_0708,
+                amount: 100,
+            }
+            .into(),
+        ),
     ]
+}
+
+/// Entries of versions that are read and no longer written, each with what it reads as.
+fn old_versions() -> Vec<(Entry, Report)> {
+    let old = |report| match report {
+        Report::AnnounceNode(newest) => Some(AnnounceNodeV1::of(&newest)),
+        _ => None,
+    };
+    reports()
+        .into_iter()
+        .filter_map(|(_, report)| old(report))
+        .map(|old| {
+            (
+                old.to_entry(),
+                ledger::report::upcast::announce_node_v1(old).into(),
+            )
+        })
+        .collect()
 }
 
 fn signed_command() -> SignedCommand {
@@ -336,6 +407,10 @@ fn vectors() -> BTreeMap<String, Vec<u8>> {
             entry.bytes,
         );
     }
+    for (entry, report) in old_versions() {
+        let name = format!("kind {:#05x} v{} {}", entry.kind, entry.version, report.name());
+        add(name, entry.bytes);
+    }
     add("genesis".into(), ledger::codec::encode(&scene::genesis()));
     add("genesis id".into(), network().0.to_vec());
     add("invitation".into(), signed_invitation().bytes().to_vec());
@@ -444,6 +519,10 @@ fn the_fixtures_read_back() {
             report.name()
         );
         assert_eq!(Report::from_entry(&entry(made, name)), Ok(report));
+    }
+    for (old, report) in old_versions() {
+        let name = format!("kind {:#05x} v{} {}", old.kind, old.version, report.name());
+        assert_eq!(Report::from_entry(&entry(old, name)), Ok(report));
     }
     assert_eq!(
         SignedCommand::decode(network(), &fixtures["command"]),

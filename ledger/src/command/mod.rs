@@ -11,6 +11,7 @@
 
 pub mod accounts;
 pub mod agents;
+pub mod credits;
 pub mod domains;
 pub mod images;
 pub mod instances;
@@ -52,6 +53,14 @@ bodies! {
         ClaimDomain(domains::ClaimDomain) = 9 v 1,
         /// Gives a name back.
         ReleaseDomain(domains::ReleaseDomain) = 10 v 1,
+        /// Gives credits to another account.
+        TransferCredits(credits::TransferCredits) = 20 v 1,
+        /// Moves credits into the rights of one start of a node.
+        GrantRights(credits::GrantRights) = 21 v 1,
+        /// Allows a node to charge up to an amount.
+        PlaceHold(credits::PlaceHold) = 22 v 1,
+        /// Clears away a hold that has expired.
+        ReleaseHold(credits::ReleaseHold) = 23 v 1,
     }
 }
 

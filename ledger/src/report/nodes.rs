@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::codec::DecodeError;
 use crate::command::accounts::{check_label, check_length};
 use crate::genesis::INVITATION_BYTES_MAX;
-use crate::id::OpId;
+use crate::id::{AccountId, OpId};
 
 /// Addresses that a node announces, at most.
 pub const ADDRESSES_MAX: usize = 16;
@@ -45,6 +45,8 @@ pub struct AnnounceNode {
     pub ipv4: Vec<Ipv4Addr>,
     /// What it offers to machines in all.
     pub capacity: Capacity,
+    /// The account that gets what the node charges. Since version 2.
+    pub payout: Option<AccountId>,
 }
 
 /// The parts of a node that may be switched on.
