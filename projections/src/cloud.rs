@@ -3,12 +3,13 @@
 use imbl::OrdMap;
 use ledger::clock::Hlc;
 use ledger::genesis::Genesis;
-use ledger::id::{AccountId, AgentId, BuildId, CommandId, InstanceId, NetworkId, NodeId};
+use ledger::id::{AccountId, AgentId, BuildId, CommandId, HoldId, InstanceId, NetworkId, NodeId};
 use ledger::key::PublicKey;
 use serde::{Deserialize, Serialize};
 
 use crate::accounts::Account;
 use crate::agents::Agent;
+use crate::credits::{Hold, Right};
 use crate::domains::Domain;
 use crate::images::Build;
 use crate::instances::Instance;
@@ -58,6 +59,17 @@ pub struct Cloud {
     pub commands: OrdMap<CommandId, CommandRecord>,
     /// Which command used a key's nonce.
     pub nonces: OrdMap<(PublicKey, [u8; 16]), CommandId>,
+    /// All credits ever minted; one number.
+    pub supply: OrdMap<(), u64>,
+    /// What accounts have, in the smallest unit; none that has nothing. [`Cloud::balance`] also counts what
+    /// has expired.
+    pub balances: OrdMap<AccountId, u64>,
+    /// What an account has granted to one start of a node.
+    pub rights: OrdMap<(AccountId, NodeId, u64), Right>,
+    /// Holds by id.
+    pub holds: OrdMap<HoldId, Hold>,
+    /// Holds of an account by when they expire.
+    pub holds_by_expiry: OrdMap<(AccountId, u64, HoldId), ()>,
 }
 
 impl Cloud {
@@ -79,6 +91,11 @@ impl Cloud {
             domains: OrdMap::new(),
             commands: OrdMap::new(),
             nonces: OrdMap::new(),
+            supply: OrdMap::new(),
+            balances: OrdMap::new(),
+            rights: OrdMap::new(),
+            holds: OrdMap::new(),
+            holds_by_expiry: OrdMap::new(),
         }
     }
 

@@ -13,7 +13,7 @@ use crate::agents::Agent;
 use crate::entries::Told;
 use crate::outcome::{CommandRecord, Outcome, Void};
 use crate::undo::{Commands, Nonces, Writer};
-use crate::{accounts, agents, domains, images, instances};
+use crate::{accounts, agents, credits, domains, images, instances};
 
 /// A person asks for something.
 #[derive(Clone, Copy, Debug)]
@@ -127,6 +127,10 @@ fn act(writer: &mut Writer<'_>, asked: &Asked, body: &Body) -> Result<(), Void> 
         (Body::DeleteInstance(ask), Some(owner)) => instances::delete(writer, asked, owner, ask.instance),
         (Body::ClaimDomain(ask), Some(owner)) => domains::claim(writer, asked, owner, ask),
         (Body::ReleaseDomain(ask), Some(owner)) => domains::release(writer, owner, ask),
+        (Body::TransferCredits(ask), Some(owner)) => credits::transfer(writer, asked, owner, ask),
+        (Body::GrantRights(ask), Some(owner)) => credits::grant(writer, asked, owner, ask),
+        (Body::PlaceHold(ask), Some(owner)) => credits::hold(writer, asked, owner, ask),
+        (Body::ReleaseHold(ask), Some(owner)) => credits::release(writer, asked, owner, ask),
     }
 }
 

@@ -8,7 +8,7 @@ use ledger::report::Report;
 
 use crate::outcome::{Outcome, UNKNOWN_KIND, Void};
 use crate::undo::Writer;
-use crate::{commands, images, instances, nodes};
+use crate::{commands, credits, images, instances, nodes};
 
 /// A node tells something.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +58,9 @@ pub(crate) fn apply(writer: &mut Writer<'_>, op: &Op, index: usize) -> (&'static
         Report::PlaceInstance(report) => instances::place(writer, &told, report),
         Report::CannotPlace(report) => instances::cannot_place(writer, &told, report),
         Report::InstanceChanged(report) => instances::changed(writer, &told, report),
+        Report::Charge(report) => credits::charge(writer, &told, report),
+        Report::EndHold(report) => credits::end_hold(writer, &told, report),
+        Report::ReturnRights(report) => credits::return_rights(writer, &told, report),
     };
     let outcome = match result {
         Ok(()) => Outcome::Applied,

@@ -31,10 +31,15 @@
 //! assert!(fold.cloud().nodes.contains_key(&key.node_id()));
 //! ```
 
+// Some files of tests/fold are shared by tests inside the crate.
+#[cfg(test)]
+extern crate self as projections;
+
 pub mod accounts;
 pub mod agents;
 pub mod cloud;
 mod commands;
+pub mod credits;
 pub mod domains;
 mod entries;
 pub mod fold;

@@ -71,6 +71,36 @@ pub enum Void {
     /// The author has no right to say so.
     #[error("the node that says so has no right to")]
     NotItsPlace,
+    /// The account has fewer credits.
+    #[error("the account has {has} credits, {asked} were asked")]
+    NotEnough {
+        /// What it has.
+        has: u64,
+        /// What was asked for.
+        asked: u64,
+    },
+    /// The start of the node has rights to fewer credits of the account.
+    #[error("the node has rights to {has} credits of the account, {asked} were asked")]
+    NotEnoughRights {
+        /// What it has.
+        has: u64,
+        /// What was asked for.
+        asked: u64,
+    },
+    /// The hold allows less.
+    #[error("the hold has {left} credits left, {asked} were asked")]
+    BeyondHold {
+        /// What can still be charged.
+        left: u64,
+        /// What was asked for.
+        asked: u64,
+    },
+    /// The node has told of no open account that is paid.
+    #[error("the node has announced no payout account that is open")]
+    NoPayout,
+    /// The time of what it rests on is over.
+    #[error("{0} has expired")]
+    Lapsed(String),
 }
 
 /// A command and what became of it.

@@ -4,12 +4,13 @@
 use std::ops::Deref;
 
 use imbl::OrdMap;
-use ledger::id::{AccountId, AgentId, BuildId, CommandId, InstanceId, NodeId};
+use ledger::id::{AccountId, AgentId, BuildId, CommandId, HoldId, InstanceId, NodeId};
 use ledger::key::PublicKey;
 
 use crate::accounts::Account;
 use crate::agents::Agent;
 use crate::cloud::Cloud;
+use crate::credits::{Hold, Right};
 use crate::domains::Domain;
 use crate::images::Build;
 use crate::instances::Instance;
@@ -85,6 +86,11 @@ tables! {
     Domains = domains: String => Domain;
     Commands = commands: CommandId => CommandRecord;
     Nonces = nonces: (PublicKey, [u8; 16]) => CommandId;
+    Supply = supply: () => u64;
+    Balances = balances: AccountId => u64;
+    Rights = rights: (AccountId, NodeId, u64) => Right;
+    Holds = holds: HoldId => Hold;
+    HoldsByExpiry = holds_by_expiry: (AccountId, u64, HoldId) => ();
 }
 
 /// Changes a `Cloud` and notes what it changed. Reads go straight through.

@@ -8,6 +8,7 @@ mod names;
 mod nodes;
 mod oracle;
 mod orders;
+mod purses;
 mod queries;
 mod rewinds;
 mod script;

@@ -16,6 +16,7 @@ fn announcement(name: &str) -> AnnounceNode {
         },
         addresses: vec!["/ip4/10.0.0.1/udp/4001/quic-v1".into()],
         ipv4: vec![[10, 0, 0, 1].into()],
+        payout: None,
         capacity: Capacity {
             vcpus: 4,
             memory_mib: 4096,

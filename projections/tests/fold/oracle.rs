@@ -18,6 +18,8 @@ use projections::instances::Wanted;
 use projections::outcome::Outcome;
 use projections::rendezvous::rank;
 
+use crate::purses::Purses;
+
 /// "Applied", or the name of the reason.
 pub(crate) type Verdict = &'static str;
 
@@ -43,6 +45,7 @@ pub(crate) struct Oracle {
     things: BTreeMap<InstanceId, Thing>,
     commands: BTreeMap<CommandId, (PublicKey, Verdict)>,
     nonces: BTreeSet<(PublicKey, [u8; 16])>,
+    purses: Purses,
     /// What became of each entry.
     pub(crate) verdicts: BTreeMap<(OpId, usize), Verdict>,
 }
@@ -74,11 +77,13 @@ impl Oracle {
         ops.sort_by_key(|op| (op.order(), op.id()));
         let mut oracle = Self::default();
         for op in &ops {
+            oracle.purses.advance(op.body().hlc.ms());
             for (index, entry) in op.body().entries.iter().enumerate() {
                 let verdict = match Report::from_entry(entry) {
                     Err(_) => Err("NotUnderstood"),
                     Ok(Report::OpenChain(_)) if op.slot().seq == 0 && index == 0 => {
                         oracle.nodes.insert(op.node(), op.slot().chain.incarnation);
+                        oracle.purses.joined(op.node());
                         Ok(())
                     }
                     Ok(Report::OpenChain(_)) => Err("NotItsPlace"),
@@ -137,9 +142,13 @@ impl Oracle {
                 "NameTaken",
             )?;
             self.accounts.insert(id.into(), (ask.name.clone(), key));
+            self.purses.opened(id.into());
             return Ok(());
         }
         let owner = owner.ok_or("NoAccount")?;
+        if let Some(verdict) = self.purses.act(id, owner, body) {
+            return verdict;
+        }
         match body {
             Body::OpenAccount(_) => unreachable!("handled above"),
             Body::BuildImage(ask) => {
@@ -205,6 +214,9 @@ impl Oracle {
                 )?;
                 self.domains.remove(&ask.name);
             }
+            Body::TransferCredits(_) | Body::GrantRights(_) | Body::PlaceHold(_) | Body::ReleaseHold(_) => {
+                unreachable!("the purses know them")
+            }
         }
         Ok(())
     }
@@ -218,6 +230,9 @@ impl Oracle {
     }
 
     fn report(&mut self, op: &Op, report: &Report) -> Result<(), Verdict> {
+        if let Some(verdict) = self.purses.report(op.slot().chain, report) {
+            return verdict;
+        }
         match report {
             Report::ImageBuilt(it) => self.end_build(it.build, 'B'),
             Report::ImageFailed(it) => self.end_build(it.build, 'F'),
@@ -253,7 +268,10 @@ impl Oracle {
                 }
                 Ok(())
             }
-            Report::AnnounceNode(_) | Report::OpenChain(_) | Report::Carry(_) => Ok(()),
+            Report::OpenChain(_) | Report::Carry(_) => Ok(()),
+            Report::AnnounceNode(_) | Report::Charge(_) | Report::EndHold(_) | Report::ReturnRights(_) => {
+                unreachable!("the purses know them")
+            }
         }
     }
 
@@ -381,6 +399,7 @@ impl Oracle {
             commands.collect()
         );
         assert_eq!(self.nonces, cloud.nonces.keys().copied().collect());
+        self.purses.compare(cloud);
     }
 }
 

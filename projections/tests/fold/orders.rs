@@ -6,16 +6,19 @@ use ledger::clock::Hlc;
 use ledger::codec::encode;
 use ledger::command::accounts::OpenAccount;
 use ledger::command::agents::{RegisterAgent, UpdateAgent};
+use ledger::command::credits::{GrantRights, PlaceHold, ReleaseHold, TransferCredits};
 use ledger::command::domains::{ClaimDomain, ReleaseDomain};
 use ledger::command::images::BuildImage;
 use ledger::command::instances::{DeleteInstance, StartInstance, StopInstance};
 use ledger::command::{Body, LIFETIME_MS_MAX, SignedCommand};
 use ledger::entry::Entry;
-use ledger::id::{AgentId, BuildId, CommandId, Digest, InstanceId, OpId};
+use ledger::id::{AccountId, AgentId, BuildId, CommandId, Digest, HoldId, InstanceId, OpId};
 use ledger::op::Op;
+use ledger::report::credits::{Charge, EndHold, ReturnRights};
 use ledger::report::images::{ImageBuilt, ImageFailed};
 use ledger::report::instances::{CannotPlace, InstanceChanged, Phase, PlaceInstance};
 use ledger::report::nodes::{AnnounceNode, Capacity, OpenChain, Roles};
+use ledger::report::upcast::AnnounceNodeV1;
 use ledger::report::{Carry, Report};
 use projections::fold::Fold;
 use projections::outcome::Outcome;
@@ -42,6 +45,8 @@ struct History {
     instances: Vec<(usize, InstanceId)>,
     /// op, instance, generation, node
     placements: Vec<(OpId, InstanceId, u64, usize)>,
+    accounts: Vec<(usize, AccountId)>,
+    holds: Vec<(usize, HoldId)>,
 }
 
 impl History {
@@ -62,6 +67,8 @@ impl History {
             agents: Vec::new(),
             instances: Vec::new(),
             placements: Vec::new(),
+            accounts: Vec::new(),
+            holds: Vec::new(),
         }
     }
 
@@ -136,6 +143,8 @@ impl History {
             Body::BuildImage(_) => self.builds.push((who, signed.id().into())),
             Body::RegisterAgent(_) => self.agents.push((who, signed.id().into())),
             Body::LaunchInstance(_) => self.instances.push((who, signed.id().into())),
+            Body::OpenAccount(_) => self.accounts.push((who, signed.id().into())),
+            Body::PlaceHold(_) => self.holds.push((who, signed.id().into())),
             _ => {}
         }
     }
@@ -155,7 +164,10 @@ impl History {
             .dice
             .pick(&self.instances)
             .map_or(InstanceId([1; 32]), |it| it.1);
-        let report: Report = match self.dice.roll(24) {
+        let account = self.dice.pick(&self.accounts).map(|it| it.1);
+        let hold = self.dice.pick(&self.holds).map_or(HoldId([1; 32]), |it| it.1);
+        let amount = 1 + self.dice.roll(9) as u64;
+        let report: Report = match self.dice.roll(27) {
             0..12 => return self.command(node),
             12 => ImageBuilt {
                 build,
@@ -222,17 +234,36 @@ impl History {
                 }
                 .into()
             }
-            22 => AnnounceNode {
-                name: NAMES[self.dice.roll(4)].into(),
-                roles: Roles {
-                    gateway: true,
-                    compute: true,
-                    builder: false,
-                    edge: false,
-                },
-                addresses: Vec::new(),
-                ipv4: Vec::new(),
-                capacity: Capacity::default(),
+            22 => {
+                let announce = AnnounceNode {
+                    name: NAMES[self.dice.roll(4)].into(),
+                    roles: Roles {
+                        gateway: true,
+                        compute: true,
+                        builder: false,
+                        edge: false,
+                    },
+                    addresses: Vec::new(),
+                    ipv4: Vec::new(),
+                    capacity: Capacity::default(),
+                    payout: account,
+                };
+                if self.dice.roll(3) == 0 {
+                    return AnnounceNodeV1::of(&announce).to_entry();
+                }
+                announce.into()
+            }
+            23 => Charge {
+                hold,
+                amount,
+                number: self.dice.roll(4) as u64,
+            }
+            .into(),
+            24 => EndHold { hold }.into(),
+            25 => ReturnRights {
+                account: account.unwrap_or(AccountId([1; 32])),
+                incarnation: 1,
+                amount,
             }
             .into(),
             _ => {
@@ -268,7 +299,11 @@ impl History {
         let build = own(dice, who, &self.builds).unwrap_or(BuildId([1; 32]));
         let instance = own(dice, who, &self.instances).unwrap_or(InstanceId([1; 32]));
         let held_by = self.world.node(node);
-        let body: Body = match dice.roll(16) {
+        let (to, amount) = (dice.pick(&self.accounts), 1 + dice.roll(9) as u64);
+        let to = to.map_or(AccountId([1; 32]), |it| it.1);
+        let hold = own(dice, who, &self.holds).unwrap_or(HoldId([1; 32]));
+        let expires_ms = self.clocks_ms[node] + 10 * dice.roll(60) as u64;
+        let body: Body = match dice.roll(20) {
             0..2 => OpenAccount { name }.into(),
             2..4 => BuildImage {
                 name,
@@ -292,7 +327,28 @@ impl History {
             11 => StartInstance { instance }.into(),
             12 => DeleteInstance { instance }.into(),
             13..15 => ClaimDomain { name: domain, agent }.into(),
-            _ => ReleaseDomain { name: domain }.into(),
+            15 => ReleaseDomain { name: domain }.into(),
+            16 => TransferCredits {
+                to,
+                amount,
+                memo: name,
+            }
+            .into(),
+            17 => GrantRights {
+                node: held_by,
+                incarnation: 1,
+                amount,
+                expires_ms,
+            }
+            .into(),
+            18 => PlaceHold {
+                node: held_by,
+                amount,
+                expires_ms,
+                purpose: name,
+            }
+            .into(),
+            _ => ReleaseHold { hold }.into(),
         };
         let (life_ms, after) = (50 + dice.roll(900) as u64, dice.roll(self.carried.len() * 4 + 1));
         let after: Vec<_> = self
@@ -406,12 +462,16 @@ fn the_histories_meet_every_rule() {
     let met = [
         "AlreadyReported",
         "Applied",
+        "BeyondHold",
         "Deleted",
         "Expired",
         "HasAccount",
+        "Lapsed",
         "NameTaken",
         "NoAccount",
         "NonceUsed",
+        "NotEnough",
+        "NotEnoughRights",
         "NotFound",
         "NotItsPlace",
         "NotOwner",

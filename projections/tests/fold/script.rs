@@ -131,6 +131,15 @@ impl World {
         )
     }
 
+    /// The node's next op comes right after `last` of its ops, whatever it has said since: a fork.
+    #[allow(dead_code, reason = "not every test that shares this file forks")]
+    pub(crate) fn fork(&mut self, node: usize, last: OpId) {
+        let slot = self.ops.iter().find(|op| op.id() == last).map(|op| *op.slot());
+        let slot = slot.expect("the op is one of the script");
+        let it = &mut self.nodes[node];
+        (it.chain, it.seq, it.previous) = (slot.chain, slot.seq + 1, last);
+    }
+
     /// A node's id.
     pub(crate) fn node(&self, node: usize) -> NodeId {
         self.nodes[node].chain.node
