@@ -138,6 +138,9 @@ pub(crate) fn mint(writer: &mut Writer<'_>, account: AccountId, amount: u64) -> 
     if !writer.accounts.contains_key(&account) {
         return Err(Void::NotFound(format!("account: {account}")));
     }
+    if amount == 0 {
+        return Err(Void::Refused("no credits are nothing to mint".into()));
+    }
     let supply = writer
         .minted()
         .checked_add(amount)

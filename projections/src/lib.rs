@@ -5,7 +5,7 @@
 //! In reading order: [`cloud`] is all views at one position; [`outcome`] is what becomes of an entry;
 //! [`fold`] keeps a `Cloud` up to date, rewinding for late ops; `entries` and `commands` say whether an
 //! entry counts at all, then one file for each area what it does, through the writer of `undo`;
-//! [`rendezvous`] chooses between rivals; [`queries`] are what several readers of a `Cloud` ask.
+//! [`rendezvous`] chooses between rivals; [`names`] tells whose a name is for good; [`queries`] are what several readers of a `Cloud` ask.
 //!
 //! ```
 //! use ledger::clock::Hlc;
@@ -45,6 +45,7 @@ mod entries;
 pub mod fold;
 pub mod images;
 pub mod instances;
+pub mod names;
 pub mod nodes;
 pub mod outcome;
 pub mod queries;

@@ -260,6 +260,8 @@ fn no_more_is_minted_than_can_be_summed() {
     assert!(matches!(refused, Err(Void::Refused(_))), "{refused:?}");
     let nobody = mint(&mut writer, AccountId([1; 32]), 1);
     assert!(matches!(nobody, Err(Void::NotFound(_))), "{nobody:?}");
+    let nothing = mint(&mut writer, scene.bob, 0);
+    assert!(matches!(nothing, Err(Void::Refused(_))), "{nothing:?}");
     assert_eq!(*writer, before);
     assert_eq!(mint(&mut writer, scene.bob, u64::MAX - 100), Ok(()));
     assert_eq!(cloud.minted(), u64::MAX);

@@ -12,6 +12,7 @@ mod purses;
 mod queries;
 mod rewinds;
 mod script;
+mod standing;
 
 use std::sync::Arc;
 
