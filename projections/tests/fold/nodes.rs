@@ -1,6 +1,10 @@
 //! Who takes part.
 
+use ledger::id::AccountId;
+use ledger::report::Report;
 use ledger::report::nodes::{AnnounceNode, Capacity, OpenChain, Roles};
+use ledger::report::upcast::AnnounceNodeV1;
+use projections::fold::Fold;
 
 use crate::script::World;
 use crate::{check, check_ops};
@@ -106,4 +110,50 @@ fn only_the_first_entry_of_a_chain_opens_it() {
             "OpenChain: the node that says so has no right to",
         ],
     );
+}
+
+#[test]
+fn announcements_of_both_versions_fold_in_one_log_and_the_newest_word_counts() {
+    let payout = Some(AccountId([4; 32]));
+    let paid = AnnounceNode {
+        payout,
+        ..announcement("paid")
+    };
+    let unpaid = AnnounceNode {
+        payout: None,
+        ..paid.clone()
+    };
+    let (old, new) = (
+        AnnounceNodeV1::of(&paid).to_entry(),
+        Report::from(paid.clone()).to_entry(),
+    );
+    assert_eq!((old.version, new.version), (1, 2));
+    for (entries, expect) in [
+        ([&old, &new], &paid),
+        ([&new, &old], &unpaid),
+        ([&old, &old], &unpaid),
+    ] {
+        let (world, cloud) = check(
+            |world| {
+                for entry in entries {
+                    world.op(1, vec![entry.clone()]);
+                }
+                (world.node(1), world.genesis.clone(), world.ops.clone())
+            },
+            &["AnnounceNode: applied", "AnnounceNode: applied"],
+        );
+        let (node, genesis, ops) = world;
+        assert_eq!(cloud.nodes[&node].announced.as_ref(), Some(expect));
+        let mut fold = Fold::new(genesis);
+        let ids: Vec<_> = ops.iter().map(|op| op.id()).collect();
+        ops.into_iter().rev().for_each(|op| drop(fold.apply(vec![op])));
+        assert_eq!(fold.cloud(), cloud, "in the other order of arrival");
+        let kept: Vec<_> = fold.ops().iter().map(|folded| folded.op.id()).collect();
+        assert_eq!(kept, ids, "an old op keeps its id");
+        let entry = fold.ops().iter().find_map(|folded| {
+            let entry = folded.op.body().entries.first()?;
+            (entry.kind == 0x102).then_some(entry)
+        });
+        assert_eq!(entry, Some(entries[0]), "and its bytes");
+    }
 }
