@@ -12,6 +12,7 @@ pub mod pack;
 pub mod ship;
 pub mod status;
 
+use api::client::WaitFor;
 use clap::{Args, Parser, Subcommand};
 
 use crate::exit::Failure;
@@ -53,6 +54,11 @@ pub struct Global {
     #[arg(long, global = true, value_name = "NAME", env = "FORM_KEY", hide_env_values = true, default_value = DEFAULT_KEY)]
     pub key: String,
 
+    /// How sure a command has to be before it is answered: `tentative`, or `replicated:N` (N other nodes hold it,
+    /// so it outlives this one)
+    #[arg(long, global = true, value_name = "WAIT", default_value = "tentative", value_parser = until)]
+    pub until: WaitFor,
+
     /// How results are written to standard output
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
     pub output: Format,
@@ -64,6 +70,14 @@ pub struct Global {
     /// No colours (also NO_COLOR)
     #[arg(long, global = true)]
     pub no_color: bool,
+}
+
+/// What a person can wait for. That nobody waits is for programs.
+fn until(text: &str) -> Result<WaitFor, String> {
+    match text.parse() {
+        Ok(WaitFor::Nothing) | Err(_) => Err("`tentative` or `replicated:N` is expected".into()),
+        Ok(wait) => Ok(wait),
+    }
 }
 
 /// What a command is about.

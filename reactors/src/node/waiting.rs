@@ -16,7 +16,7 @@ use ledger::op::Chain;
 use super::{FRAME_ASK_HELD, FRAME_HELD, Node, Output, SubmitError, Submitted, framed};
 
 /// How long an answer waits, at most. The command is in the log all the same.
-pub const WAIT_MS_MAX: u64 = 30_000;
+pub const WAIT_MS_MAX: u64 = 25_000;
 
 /// Answers that wait, at most; a further one is given at once, as not waited for.
 pub const WAITING_MAX: usize = 16 * 1024;
