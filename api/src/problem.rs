@@ -139,6 +139,11 @@ impl ErrorCode {
             Void::Deleted => Self::Deleted,
             Void::Refused(_) => Self::Refused,
             Void::StalePlacement | Void::AlreadyReported => Self::StaleReport,
+            Void::NotEnough { .. }
+            | Void::NotEnoughRights { .. }
+            | Void::BeyondHold { .. }
+            | Void::NoPayout
+            | Void::Lapsed(_) => Self::Refused,
         }
     }
 }

@@ -147,6 +147,7 @@ impl Station {
                 addresses: vec![address(self.index)],
                 ipv4: vec![Ipv4Addr::new(10, 0, 0, self.index as u8 + 1)],
                 capacity,
+                payout: None,
             },
         };
         let (node, outputs) = Node::open(setup, self.clock(now_ms))?;

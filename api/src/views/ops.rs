@@ -252,6 +252,19 @@ fn subject_of_command(command: &SignedCommand) -> Option<Subject> {
             noun: Noun::Domain,
             id: release.name.clone(),
         },
+        Body::TransferCredits(transfer) => Subject {
+            noun: Noun::Account,
+            id: transfer.to.to_string(),
+        },
+        Body::GrantRights(grant) => Subject {
+            noun: Noun::Node,
+            id: grant.node.to_string(),
+        },
+        Body::PlaceHold(hold) => Subject {
+            noun: Noun::Node,
+            id: hold.node.to_string(),
+        },
+        Body::ReleaseHold(_) => return None,
     })
 }
 
@@ -264,6 +277,8 @@ fn subject_of_report(node: NodeId, report: &Report) -> Option<Subject> {
         Report::PlaceInstance(place) => (Noun::Instance, place.instance.to_string()),
         Report::CannotPlace(cannot) => (Noun::Instance, cannot.instance.to_string()),
         Report::InstanceChanged(changed) => (Noun::Instance, changed.instance.to_string()),
+        Report::Charge(_) | Report::EndHold(_) => return None,
+        Report::ReturnRights(rights) => (Noun::Account, rights.account.to_string()),
     };
     Some(Subject { noun, id })
 }

@@ -25,6 +25,7 @@ fn announce(name: &str) -> AnnounceNode {
         addresses: vec![],
         ipv4: vec![],
         capacity: Capacity::default(),
+        payout: None,
     }
 }
 

@@ -129,6 +129,7 @@ impl Memory {
                 memory_mib: 4096,
                 disk_gib: 40,
             },
+            payout: None,
         });
         memory
     }

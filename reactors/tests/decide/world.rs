@@ -188,6 +188,7 @@ impl World {
             addresses: vec![format!("/ip4/10.0.0.{}/tcp/9000", index + 1)],
             ipv4: vec![std::net::Ipv4Addr::new(10, 0, 0, index as u8 + 1)],
             capacity: node.me.capacity,
+            payout: None,
         };
         self.report(index, announce);
     }

@@ -220,6 +220,7 @@ pub(crate) fn setup(number: u8, incarnation: u64, stored: Vec<Op>, journal_next:
             addresses: vec![format!("/ip4/10.0.0.{number}/udp/1/quic-v1")],
             ipv4: vec![Ipv4Addr::new(10, 0, 0, number)],
             capacity: CAPACITY,
+            payout: None,
         },
     }
 }
