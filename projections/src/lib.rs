@@ -31,10 +31,6 @@
 //! assert!(fold.cloud().nodes.contains_key(&key.node_id()));
 //! ```
 
-// Some files of tests/fold are shared by tests inside the crate.
-#[cfg(test)]
-extern crate self as projections;
-
 pub mod accounts;
 pub mod agents;
 pub mod cloud;
@@ -51,3 +47,7 @@ pub mod outcome;
 pub mod queries;
 pub mod rendezvous;
 mod undo;
+
+// Some files of tests/fold are shared by tests inside the crate.
+#[cfg(test)]
+extern crate self as projections;

@@ -2,20 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use ledger::clock::Hlc;
 use ledger::codec::encode;
 use ledger::command::SignedCommand;
 use ledger::command::credits::{
     CREDITS_LIFETIME_MS_MAX, GrantRights, PlaceHold, ReleaseHold, TransferCredits,
 };
-use ledger::entry::Entry;
 use ledger::genesis::Genesis;
 use ledger::id::{AccountId, HoldId, NodeId, OpId};
 use ledger::op::{Op, OrderKey};
 use ledger::report::credits::{Charge, EndHold, ReturnRights};
-use ledger::report::nodes::{AnnounceNode, Capacity, OpenChain, Roles};
+use ledger::report::nodes::{AnnounceNode, Capacity, Roles};
 use ledger::report::{Carry, Report};
-use proptest::prelude::*;
 
 use self::purses::{Purses, assert_sums};
 use self::script::{BEGIN_MS, Dice, World};
@@ -24,6 +21,7 @@ use crate::cloud::Position;
 use crate::outcome::Outcome;
 use crate::undo::{Prior, undo};
 
+mod history;
 #[path = "../../tests/fold/purses.rs"]
 mod purses;
 #[allow(dead_code, reason = "these tests need only a part of the script")]
@@ -424,33 +422,39 @@ fn rights_expire_and_what_is_left_returns_without_anybody_asking() {
     assert_eq!(cloud.rights_of(scene.alice).count(), 0);
 }
 
+/// In the late lane an op stands behind others whose clocks show more.
 #[test]
 fn what_has_expired_once_stays_so_for_a_clock_that_is_behind() {
-    let (_, scene, cloud) = check(
-        |scene| {
-            let end_ms = scene.world.now_ms + 1_000;
-            scene.grant("alice", 0, 1, 50, end_ms);
-            let hold = scene.hold("alice", 0, 45, end_ms + DAY_MS);
-            scene.world.now_ms = end_ms;
-            scene.world.say(1, announce(None));
-            hold
-        },
-        &["applied", "applied", "applied"],
+    let mut scene = Scene::new();
+    let (bob, end_ms) = (scene.bob, scene.world.now_ms + 1_000);
+    scene.grant("alice", 0, 1, 50, end_ms);
+    let hold = scene.hold("alice", 0, 45, end_ms + DAY_MS);
+    let short = scene.hold("alice", 0, 45, end_ms);
+    let late_ms = scene.world.now_ms;
+    scene.world.now_ms = end_ms;
+    scene.world.say(1, announce(None));
+    let mut fold = scene.fold();
+    scene.world.now_ms = late_ms;
+    let in_time = scene.world.ops.len();
+    scene.charge(0, hold, 1, 1);
+    scene.charge(0, short, 1, 1);
+    scene.transfer("alice", bob, 100);
+    scene.world.ask("alice", ReleaseHold { hold: short });
+    scene.grant("bob", 0, 1, 1, end_ms);
+    for late in &scene.world.ops[in_time..] {
+        fold.fold(late.clone());
+    }
+    let told = fold.told().split_off(in_time);
+    assert_eq!(
+        told,
+        [
+            "the node has rights to 0 credits of the account, 1 were asked",
+            "the hold has expired",
+            "applied",
+            "applied",
+            "what is asked for has expired",
+        ]
     );
-    let mut cloud = cloud;
-    let late = Told {
-        op: OpId([1; 32]),
-        node: scene.world.node(0),
-        incarnation: 1,
-        opens_chain: false,
-        at: Hlc::at_ms(BEGIN_MS),
-    };
-    let hold = cloud.holds.keys().next().copied().expect("one was placed");
-    let (amount, number) = (1, 1);
-    let report = Charge { hold, amount, number };
-    let mut writer = Writer::new(&mut cloud);
-    let refused = charge(&mut writer, &late, &report);
-    assert_eq!(refused, Err(Void::NotEnoughRights { has: 0, asked: 1 }));
 }
 
 #[test]
@@ -614,287 +618,5 @@ fn a_forker_takes_at_most_its_rights() {
         fold.cloud.balance(scene.alice),
         100,
         "its rights expire as others do"
-    );
-}
-
-/// A history of many people and nodes with small sums and short ends, so that all rules meet often.
-struct History {
-    world: World,
-    mints: Mints,
-    dice: Dice,
-    accounts: Vec<AccountId>,
-    /// With the node that each is for.
-    holds: Vec<(HoldId, NodeId)>,
-}
-
-const PEOPLE: [&str; 3] = ["alice", "bob", "carol"];
-const NODES: usize = 3;
-
-impl History {
-    fn write(seed: u64, steps: usize) -> Self {
-        let mut world = World::empty();
-        (0..NODES).for_each(|_| {
-            world.join();
-        });
-        let mut mints = Mints::new();
-        let mut accounts = Vec::new();
-        for who in PEOPLE {
-            let account = world.open(who).into();
-            mints.insert(world.ops.last().expect("was just opened").id(), (account, 30));
-            accounts.push(account);
-        }
-        for (node, account) in accounts.iter().enumerate() {
-            world.say(node, announce(Some(*account)));
-        }
-        let mut history = Self {
-            world,
-            mints,
-            dice: Dice(seed),
-            accounts,
-            holds: Vec::new(),
-        };
-        for _ in 0..steps {
-            let node = history.dice.roll(NODES);
-            let entries = (0..1 + history.dice.roll(2))
-                .map(|_| history.entry(node))
-                .collect();
-            match history.dice.roll(20) {
-                0 => history.world.now_ms += 200,
-                1 => {
-                    history.world.restart(node);
-                }
-                _ => {}
-            }
-            let op = history.world.op(node, entries);
-            if history.dice.roll(15) == 0 {
-                let account = history.account();
-                history.mints.insert(op, (account, 10));
-            }
-        }
-        history
-    }
-
-    fn account(&mut self) -> AccountId {
-        let known = self.accounts[self.dice.roll(PEOPLE.len())];
-        if self.dice.roll(20) == 0 {
-            AccountId([1; 32])
-        } else {
-            known
-        }
-    }
-
-    fn amount(&mut self) -> u64 {
-        if self.dice.roll(20) == 0 {
-            u64::MAX
-        } else {
-            1 + self.dice.roll(12) as u64
-        }
-    }
-
-    fn end_ms(&mut self) -> u64 {
-        let far = CREDITS_LIFETIME_MS_MAX * u64::from(self.dice.roll(30) == 0);
-        self.world.now_ms - 20 + 10 * self.dice.roll(40) as u64 + far
-    }
-
-    fn node(&mut self) -> NodeId {
-        let known = self.world.node(self.dice.roll(NODES));
-        if self.dice.roll(20) == 0 {
-            NodeId([1; 32])
-        } else {
-            known
-        }
-    }
-
-    fn entry(&mut self, node: usize) -> Entry {
-        let (amount, incarnation) = (self.amount(), 1 + self.dice.roll(2) as u64);
-        let recent = &self.holds[self.holds.len().saturating_sub(8)..];
-        let id = self.world.node(node);
-        let of_node: Vec<_> = recent.iter().copied().filter(|(_, node)| *node == id).collect();
-        let among = if self.dice.roll(8) == 0 { recent } else { &of_node };
-        let hold = self.dice.pick(among).map_or(HoldId([1; 32]), |it| it.0);
-        let who = PEOPLE[self.dice.roll(PEOPLE.len())];
-        let report: Report = match self.dice.roll(16) {
-            0..3 => {
-                let to = self.account();
-                let memo = String::new();
-                return self.ask(who, TransferCredits { to, amount, memo });
-            }
-            3..6 => {
-                let (node, expires_ms) = (self.node(), self.end_ms());
-                let ask = GrantRights {
-                    node,
-                    incarnation,
-                    amount,
-                    expires_ms,
-                };
-                return self.ask(who, ask);
-            }
-            6..8 => {
-                let (node, expires_ms) = (self.node(), self.end_ms());
-                let purpose = String::new();
-                let ask = PlaceHold {
-                    node,
-                    amount: amount.saturating_mul(3),
-                    expires_ms,
-                    purpose,
-                };
-                let command = self.world.sign(who, ask);
-                self.holds.push((command.id().into(), node));
-                return carry(&command);
-            }
-            8 => return self.ask(who, ReleaseHold { hold }),
-            9..13 => {
-                let number = self.dice.roll(6) as u64;
-                Charge { hold, amount, number }.into()
-            }
-            13 => EndHold { hold }.into(),
-            14 => {
-                let account = self.account();
-                ReturnRights {
-                    account,
-                    incarnation,
-                    amount,
-                }
-                .into()
-            }
-            _ => {
-                let payout = Some(self.account()).filter(|_| self.dice.roll(3) > 0);
-                announce(payout).into()
-            }
-        };
-        report.to_entry()
-    }
-
-    fn ask(&mut self, who: &str, body: impl Into<ledger::command::Body>) -> Entry {
-        carry(&self.world.sign(who, body))
-    }
-
-    /// The plain rules: sort, then read one after the other.
-    fn oracle(&self) -> (Purses, Vec<String>) {
-        let mut ops = self.world.ops.clone();
-        ops.sort_by_key(|op| (op.order(), op.id()));
-        let (mut purses, mut told) = (Purses::default(), Vec::new());
-        for op in &ops {
-            purses.advance(op.body().hlc.ms());
-            for entry in &op.body().entries {
-                let verdict = match Report::from_entry(entry).expect("is well formed") {
-                    Report::OpenChain(OpenChain { .. }) => {
-                        purses.joined(op.node());
-                        Ok(())
-                    }
-                    Report::Carry(carry) => {
-                        let signed = SignedCommand::decode(self.world.genesis.network(), &carry.command)
-                            .expect("is well formed");
-                        match &signed.command().body {
-                            ledger::command::Body::OpenAccount(_) => {
-                                purses.opened(signed.id().into());
-                                Ok(())
-                            }
-                            body => {
-                                let index = PEOPLE
-                                    .iter()
-                                    .position(|who| script_key(who) == signed.command().key)
-                                    .expect("one of the people signed");
-                                let verdict = purses.act(signed.id(), self.accounts[index], body);
-                                verdict.expect("is about credits")
-                            }
-                        }
-                    }
-                    report => purses.report(op.slot().chain, &report).expect("is about credits"),
-                };
-                told.push(verdict.err().unwrap_or("Applied").to_owned());
-            }
-            if let Some((account, amount)) = self.mints.get(&op.id()) {
-                let _ = purses.mint(*account, *amount);
-            }
-        }
-        (purses, told)
-    }
-}
-
-fn carry(command: &SignedCommand) -> Entry {
-    let command = command.bytes().to_vec();
-    Report::from(Carry { command }).to_entry()
-}
-
-fn script_key(who: &str) -> ledger::key::PublicKey {
-    let seed = ledger::id::hash("projections test key", &[&[2], who.as_bytes()]);
-    ledger::key::SecretKey::from_seed(seed).public()
-}
-
-/// "Applied", or the name of the reason.
-fn name_of(outcome: &Outcome) -> String {
-    match outcome {
-        Outcome::Applied => "Applied".into(),
-        Outcome::Void(void) => format!("{void:?}")
-            .chars()
-            .take_while(char::is_ascii_alphabetic)
-            .collect(),
-    }
-}
-
-fn names(fold: &SmallFold) -> Vec<String> {
-    let outcomes = fold.steps.iter().flat_map(|step| &step.outcomes);
-    outcomes.map(name_of).collect()
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
-
-    #[test]
-    fn every_order_of_arrival_gives_the_credits_of_the_plain_rules(
-        seed: u64,
-        steps in 1usize..120,
-        late in prop_oneof![Just(0), Just(4), Just(40), Just(1000)],
-    ) {
-        let history = History::write(seed, steps);
-        let (purses, told) = history.oracle();
-        let genesis = &history.world.genesis;
-        let whole = SmallFold::of(genesis, &history.mints, &history.world.ops);
-        purses.compare(&whole.cloud);
-        prop_assert_eq!(&told, &names(&whole));
-
-        let mut dice = Dice(seed ^ 1);
-        let mut order: Vec<(usize, &Op)> = history
-            .world
-            .ops
-            .iter()
-            .enumerate()
-            .map(|(index, op)| (index + dice.roll(late + 1), op))
-            .collect();
-        order.sort_by_key(|(arrival, _)| *arrival);
-        let mut fold = SmallFold::new(genesis, &history.mints);
-        order.iter().for_each(|(_, op)| fold.insert(op));
-        prop_assert_eq!(encode(&fold.cloud), encode(&whole.cloud));
-        prop_assert_eq!(names(&fold), told);
-    }
-}
-
-/// The histories are worth little if most of what they say is void for one reason.
-#[test]
-fn the_histories_meet_every_rule() {
-    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    for seed in 0..40 {
-        for told in History::write(seed, 110).oracle().1 {
-            *counts.entry(told).or_default() += 1;
-        }
-    }
-    let met = [
-        "AlreadyReported",
-        "Applied",
-        "BeyondHold",
-        "Lapsed",
-        "NoPayout",
-        "NotEnough",
-        "NotEnoughRights",
-        "NotFound",
-        "NotItsPlace",
-        "NotOwner",
-        "Refused",
-    ];
-    assert!(met.iter().all(|rule| counts.contains_key(*rule)), "{counts:?}");
-    assert!(
-        counts["Applied"] * 3 > counts.values().sum::<usize>(),
-        "{counts:?}"
     );
 }

@@ -11,7 +11,7 @@ use ledger::command::{self, Command, SignedCommand};
 use ledger::entry::Entry;
 use ledger::genesis::Genesis;
 use ledger::id::{AgentId, BuildId, CommandId, Digest, InstanceId, NodeId, OpId};
-use ledger::key::SecretKey;
+use ledger::key::{PublicKey, SecretKey};
 use ledger::op::{Body, Chain, Op, Slot};
 use ledger::report::images::{ImageBuilt, ImageFailed};
 use ledger::report::instances::{CannotPlace, InstanceChanged, Phase, PlaceInstance};
@@ -53,6 +53,12 @@ fn secret(kind: u8, name: &str) -> SecretKey {
         "projections test key",
         &[&[kind], name.as_bytes()],
     ))
+}
+
+/// The key that signs for a person.
+#[allow(dead_code, reason = "not every test that shares this file asks for it")]
+pub(crate) fn key(who: &str) -> PublicKey {
+    secret(2, who).public()
 }
 
 impl World {
