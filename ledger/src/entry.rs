@@ -48,7 +48,7 @@ impl Entry {
     }
 
     /// The bytes of the command that it carries.
-    pub(crate) fn carried(&self) -> Result<Vec<u8>, DecodeError> {
+    pub fn carried(&self) -> Result<Vec<u8>, DecodeError> {
         let carry: crate::report::Carry = crate::codec::decode(&self.bytes, ENTRY_BYTES_MAX, "Carry")?;
         Ok(carry.command)
     }
@@ -90,6 +90,11 @@ macro_rules! bodies {
             /// Its kind's name, as people see it in `form ops log`.
             pub fn name(&self) -> &'static str {
                 match self { $($name::$variant(_) => stringify!($variant),)* }
+            }
+
+            /// Its kind and version.
+            pub fn kind(&self) -> (u16, u8) {
+                match self { $($name::$variant(_) => ($kind, $version),)* }
             }
 
             /// Framed for an op.

@@ -10,10 +10,12 @@
 //! The network's id is in the hash, not in the bytes. Bytes are kept and relayed verbatim.
 
 pub mod accounts;
+pub mod admin;
 pub mod agents;
 pub mod domains;
 pub mod images;
 pub mod instances;
+pub mod keys;
 
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::entry::{Entry, EntryError, bodies};
@@ -52,6 +54,12 @@ bodies! {
         ClaimDomain(domains::ClaimDomain) = 9 v 1,
         /// Gives a name back.
         ReleaseDomain(domains::ReleaseDomain) = 10 v 1,
+        /// Lets another key sign for the account.
+        AddKey(keys::AddKey) = 11 v 1,
+        /// Ends a key and all that it added.
+        RevokeKey(keys::RevokeKey) = 12 v 1,
+        /// Approves an act of the network's admins.
+        ApproveAct(admin::ApproveAct) = 13 v 1,
     }
 }
 
@@ -190,6 +198,12 @@ pub fn check_of(network: NetworkId, bytes: &[u8]) -> Result<Check, DecodeError> 
         message,
         signature: frame.signature,
     })
+}
+
+/// The kind and version of a command, also when this build does not know them.
+pub fn kind_of(bytes: &[u8]) -> Result<(u16, u8), DecodeError> {
+    let entry = Frame::read(bytes)?.entry;
+    Ok((entry.kind, entry.version))
 }
 
 /// A command as it is framed; what its entry means is not known yet.

@@ -25,6 +25,8 @@ bodies! {
         CannotPlace(instances::CannotPlace) = 0x106 v 1,
         /// What became of an instance on the node that holds it.
         InstanceChanged(instances::InstanceChanged) = 0x107 v 1,
+        /// The node stays a member.
+        RenewMembership(nodes::RenewMembership) = 0x108 v 1,
     }
 }
 

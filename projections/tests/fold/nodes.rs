@@ -13,6 +13,7 @@ fn announcement(name: &str) -> AnnounceNode {
             compute: true,
             builder: true,
             edge: true,
+            witness: true,
         },
         addresses: vec!["/ip4/10.0.0.1/udp/4001/quic-v1".into()],
         ipv4: vec![[10, 0, 0, 1].into()],

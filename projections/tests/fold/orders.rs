@@ -229,6 +229,7 @@ impl History {
                     compute: true,
                     builder: false,
                     edge: false,
+                    witness: false,
                 },
                 addresses: Vec::new(),
                 ipv4: Vec::new(),
