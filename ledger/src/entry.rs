@@ -87,6 +87,11 @@ macro_rules! bodies {
             /// All kinds with their versions.
             pub const KINDS: &[(u16, u8)] = &[$(($kind, $version)),*];
 
+            /// Whether this build knows a version of a kind.
+            pub fn knows(kind: u16, version: u8) -> bool {
+                matches!((kind, version), $(($kind, $version))|*)
+            }
+
             /// Its kind's name, as people see it in `form ops log`.
             pub fn name(&self) -> &'static str {
                 match self { $($name::$variant(_) => stringify!($variant),)* }

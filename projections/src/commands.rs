@@ -1,19 +1,21 @@
 //! Carried commands: whether one counts at all, before the file of its area says what it does.
 //!
 //! A command is used up by the first op, in the order of the log, that carries it from a member: whatever
-//! became of it then is final for that command, and nobody can carry it again at a better moment. Its
-//! signature was verified when the op was admitted, and is not verified here.
+//! became of it then is final for that command, and nobody can carry it again at a better moment. What a
+//! stranger, a revoked or an expired node carries, and what is of a kind that does not count yet, leaves no
+//! trace: any member may carry it again. The signature was verified when the op was admitted, and is not
+//! verified here.
 
 use ledger::clock::Hlc;
-use ledger::command::{Body, Command, LIFETIME_MS_MAX, SignedCommand};
-use ledger::id::{AccountId, AgentId, BuildId, CommandId};
+use ledger::command::{self, Body, Command, LIFETIME_MS_MAX, SignedCommand};
+use ledger::id::{AccountId, AgentId, BuildId, CommandId, OpId};
 use ledger::key::PublicKey;
 
 use crate::agents::Agent;
 use crate::entries::Told;
 use crate::outcome::{CommandRecord, Outcome, Void};
 use crate::undo::{Commands, Nonces, Writer};
-use crate::{accounts, agents, domains, images, instances};
+use crate::{accounts, admin, agents, domains, images, instances, keys, kinds};
 
 /// A person asks for something.
 #[derive(Clone, Copy, Debug)]
@@ -22,8 +24,14 @@ pub(crate) struct Asked {
     pub(crate) command: CommandId,
     /// Who signed.
     pub(crate) key: PublicKey,
-    /// When it entered the log.
+    /// The op that carries it.
+    pub(crate) op: OpId,
+    /// When it entered the log, by the clock of the node that carries it.
     pub(crate) at: Hlc,
+    /// See [`Told::effective_ms`].
+    pub(crate) effective_ms: u64,
+    /// See [`Told::certified_ms`].
+    pub(crate) certified_ms: Option<u64>,
 }
 
 /// What became of a carried command.
@@ -39,13 +47,17 @@ pub(crate) fn apply(writer: &mut Writer<'_>, told: &Told, bytes: &[u8]) -> Carri
     let signed = match SignedCommand::decode(writer.network, bytes) {
         Ok(signed) => signed,
         Err(error) => {
-            return Carried {
-                kind: None,
-                result: Err(Void::NotUnderstood(error.to_string())),
-            };
+            let counts = command::kind_of(bytes).map(|kind| kinds::check(writer, kind));
+            let not_understood = Void::NotUnderstood(error.to_string());
+            let result = counts.unwrap_or(Ok(())).and(Err(not_understood));
+            return Carried { kind: None, result };
         }
     };
     let command = signed.command();
+    if let Err(void) = kinds::check(writer, command.body.kind()) {
+        let result = Err(void);
+        return Carried { kind: None, result };
+    }
     let kind = command.body.name();
     if writer.commands.contains_key(&signed.id()) {
         return Carried {
@@ -56,7 +68,10 @@ pub(crate) fn apply(writer: &mut Writer<'_>, told: &Told, bytes: &[u8]) -> Carri
     let asked = Asked {
         command: signed.id(),
         key: command.key,
+        op: told.op,
         at: told.at,
+        effective_ms: told.effective_ms,
+        certified_ms: told.certified_ms,
     };
     let result = use_nonce(writer, &asked, command)
         .and_then(|()| check_time(&asked, command))
@@ -90,7 +105,7 @@ fn use_nonce(writer: &mut Writer<'_>, asked: &Asked, command: &Command) -> Resul
 }
 
 fn check_time(asked: &Asked, command: &Command) -> Result<(), Void> {
-    let now_ms = asked.at.ms();
+    let now_ms = asked.effective_ms;
     if command.not_after_ms < now_ms {
         return Err(Void::Expired);
     }
@@ -100,13 +115,15 @@ fn check_time(asked: &Asked, command: &Command) -> Result<(), Void> {
     Ok(())
 }
 
-/// Own commands that must come first are there; what became of them does not matter here.
+/// Own commands that must come first are there, or some of another key of the same account; what became of
+/// them does not matter here.
 fn check_after(writer: &Writer<'_>, command: &Command) -> Result<(), Void> {
+    let account = |key: &PublicKey| writer.keys.get(key).map(|key| key.account);
+    let mine = account(&command.key);
+    let own = |key: &PublicKey| *key == command.key || (mine.is_some() && account(key) == mine);
     let missing = command.after.iter().find(|first| {
-        writer
-            .commands
-            .get(*first)
-            .is_none_or(|record| record.key != command.key)
+        let record = writer.commands.get(*first);
+        record.is_none_or(|record| !own(&record.key))
     });
     match missing {
         Some(first) => Err(Void::OutOfOrder(*first)),
@@ -115,8 +132,9 @@ fn check_after(writer: &Writer<'_>, command: &Command) -> Result<(), Void> {
 }
 
 fn act(writer: &mut Writer<'_>, asked: &Asked, body: &Body) -> Result<(), Void> {
-    match (body, writer.keys.get(&asked.key).copied()) {
+    match (body, keys::account_for(writer, asked, body)?) {
         (Body::OpenAccount(ask), _) => accounts::open(writer, asked, ask),
+        (Body::ApproveAct(ask), _) => admin::approve(writer, asked, ask),
         (_, None) => Err(Void::NoAccount),
         (Body::BuildImage(ask), Some(owner)) => images::build(writer, asked, owner, ask),
         (Body::RegisterAgent(ask), Some(owner)) => agents::register(writer, asked, owner, ask),
@@ -127,6 +145,8 @@ fn act(writer: &mut Writer<'_>, asked: &Asked, body: &Body) -> Result<(), Void> 
         (Body::DeleteInstance(ask), Some(owner)) => instances::delete(writer, asked, owner, ask.instance),
         (Body::ClaimDomain(ask), Some(owner)) => domains::claim(writer, asked, owner, ask),
         (Body::ReleaseDomain(ask), Some(owner)) => domains::release(writer, owner, ask),
+        (Body::AddKey(ask), Some(_)) => keys::add(writer, asked, ask),
+        (Body::RevokeKey(ask), Some(owner)) => keys::revoke(writer, asked, owner, ask),
     }
 }
 

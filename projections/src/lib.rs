@@ -32,6 +32,7 @@
 //! ```
 
 pub mod accounts;
+pub mod admin;
 pub mod agents;
 pub mod cloud;
 mod commands;
@@ -40,8 +41,11 @@ mod entries;
 pub mod fold;
 pub mod images;
 pub mod instances;
+pub mod keys;
+pub mod kinds;
 pub mod nodes;
 pub mod outcome;
 pub mod queries;
 pub mod rendezvous;
+pub mod revocations;
 mod undo;

@@ -1,13 +1,27 @@
-//! Nodes: who takes part, and what each says of itself.
+//! Nodes: who takes part, till when, and what each says of itself.
+//!
+//! Membership is a lease: a node that goes on opens chains and renews, and one that has gone for
+//! [`LEASE_MS`] is no member any more until the admins reinstate it. A lease ends by the time of
+//! certificates alone: while there is no quorum, nothing expires.
 
 use ledger::clock::Hlc;
-use ledger::id::NodeId;
-use ledger::report::nodes::AnnounceNode;
+use ledger::genesis::SignedInvitation;
+use ledger::id::{ActId, NodeId};
+use ledger::report::nodes::{AnnounceNode, OpenChain};
 use serde::{Deserialize, Serialize};
 
+use crate::cloud::Cloud;
+use crate::commands::Asked;
 use crate::entries::Told;
 use crate::outcome::Void;
-use crate::undo::{Nodes, Writer};
+use crate::revocations::Revocation;
+use crate::undo::{Nodes, Revocations, Writer};
+
+/// How long a membership lasts after it was last renewed: 30 days.
+pub const LEASE_MS: u64 = 30 * 24 * 60 * 60 * 1000;
+
+/// Between two renewals that count lies at least this long: a day.
+pub const RENEWAL_MS_MIN: u64 = 24 * 60 * 60 * 1000;
 
 /// A node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,17 +36,77 @@ pub struct Node {
     pub started: Hlc,
     /// What it last said of itself; none until it has.
     pub announced: Option<AnnounceNode>,
+    /// When its membership was last renewed, in effective milliseconds since 1970. It lasts for
+    /// [`LEASE_MS`] from then.
+    pub renewed_ms: u64,
 }
 
-/// A node opens a chain: its first makes it a member, each makes its incarnation the newest. The invitation
-/// was verified when the op was admitted.
-pub(crate) fn open_chain(writer: &mut Writer<'_>, told: &Told) -> Result<(), Void> {
+impl Node {
+    /// The last millisecond since 1970, of certified time, at which it is a member.
+    pub fn lease_ends_ms(&self) -> u64 {
+        self.renewed_ms.saturating_add(LEASE_MS)
+    }
+}
+
+/// How a node takes part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Membership {
+    /// What it says counts.
+    Member,
+    /// Its lease ended.
+    Expired,
+    /// The admins ended it.
+    Revoked,
+}
+
+impl Cloud {
+    /// How a node takes part, by the time of the last certificate; `None` when it never did. Without a
+    /// certificate nothing expires.
+    pub fn membership(&self, node: NodeId, certified_ms: Option<u64>) -> Option<Membership> {
+        let known = self.nodes.get(&node)?;
+        let revocation = self.revocations.get(&node);
+        Some(if revocation.is_some_and(|it| it.reinstated.is_none()) {
+            Membership::Revoked
+        } else if certified_ms.is_some_and(|now_ms| known.lease_ends_ms() < now_ms) {
+            Membership::Expired
+        } else {
+            Membership::Member
+        })
+    }
+
+    /// The nodes that are members.
+    pub fn members(&self, certified_ms: Option<u64>) -> impl Iterator<Item = &Node> {
+        self.nodes
+            .values()
+            .filter(move |node| self.membership(node.id, certified_ms) == Some(Membership::Member))
+    }
+}
+
+/// The node is a member: what it says and carries counts.
+pub(crate) fn check_member(cloud: &Cloud, node: NodeId, certified_ms: Option<u64>) -> Result<(), Void> {
+    match cloud.membership(node, certified_ms) {
+        Some(Membership::Member) => Ok(()),
+        Some(Membership::Expired) => Err(Void::MembershipExpired),
+        Some(Membership::Revoked) => Err(Void::NodeRevoked),
+        None => Err(Void::NotItsPlace),
+    }
+}
+
+/// A node opens a chain: its first makes it a member, each makes its incarnation the newest and renews the
+/// membership. Who is a member no more is let in again by the admins alone, whatever invitation it holds.
+pub(crate) fn open_chain(writer: &mut Writer<'_>, told: &Told, report: &OpenChain) -> Result<(), Void> {
     if !told.opens_chain {
         return Err(Void::NotItsPlace);
     }
     let (joined, announced) = match writer.nodes.get(&told.node) {
-        Some(known) => (known.joined, known.announced.clone()),
-        None => (told.at, None),
+        Some(known) => {
+            check_member(writer, told.node, told.certified_ms)?;
+            (known.joined, known.announced.clone())
+        }
+        None => {
+            check_inviter(writer, report)?;
+            (told.at, None)
+        }
     };
     let node = Node {
         id: told.node,
@@ -40,6 +114,34 @@ pub(crate) fn open_chain(writer: &mut Writer<'_>, told: &Told) -> Result<(), Voi
         incarnation: told.incarnation,
         started: told.at,
         announced,
+        renewed_ms: told.effective_ms,
+    };
+    writer.put::<Nodes>(told.node, node);
+    Ok(())
+}
+
+/// Who signed a new node's invitation is an admin now. That it was one at the beginning, and signed, was
+/// verified when the op was admitted; so was that the bytes are an invitation.
+fn check_inviter(writer: &Writer<'_>, report: &OpenChain) -> Result<(), Void> {
+    match SignedInvitation::decode(&report.invitation) {
+        Ok(signed) if !writer.admins.contains_key(&signed.invitation.admin) => {
+            Err(Void::NotAdmin(signed.invitation.admin))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A node stays a member.
+pub(crate) fn renew(writer: &mut Writer<'_>, told: &Told) -> Result<(), Void> {
+    let known = writer.nodes.get(&told.node).ok_or(Void::NotItsPlace)?;
+    if told.effective_ms < known.renewed_ms.saturating_add(RENEWAL_MS_MIN) {
+        return Err(Void::AlreadySo(
+            "the membership was renewed less than a day before".into(),
+        ));
+    }
+    let node = Node {
+        renewed_ms: told.effective_ms,
+        ..known.clone()
     };
     writer.put::<Nodes>(told.node, node);
     Ok(())
@@ -53,5 +155,54 @@ pub(crate) fn announce(writer: &mut Writer<'_>, told: &Told, report: &AnnounceNo
         ..known.clone()
     };
     writer.put::<Nodes>(told.node, node);
+    Ok(())
+}
+
+/// The admins end a membership. From here on in the order nothing counts that the node says, and what it
+/// carries has to be carried by another.
+pub(crate) fn revoke(
+    writer: &mut Writer<'_>,
+    asked: &Asked,
+    by: ActId,
+    node: NodeId,
+    cutoff: Option<u64>,
+) -> Result<(), Void> {
+    match writer.membership(node, None) {
+        None => return Err(Void::NotFound(format!("node: {node}"))),
+        Some(Membership::Revoked) => return Err(Void::AlreadySo("the node is revoked".into())),
+        Some(Membership::Member | Membership::Expired) => {}
+    }
+    let revocation = Revocation {
+        op: asked.op,
+        by,
+        at: asked.at,
+        cutoff,
+        reinstated: None,
+    };
+    writer.put::<Revocations>(node, revocation);
+    Ok(())
+}
+
+/// The admins give a node a new membership, from here on in the order.
+pub(crate) fn reinstate(writer: &mut Writer<'_>, asked: &Asked, node: NodeId) -> Result<(), Void> {
+    match writer.membership(node, asked.certified_ms) {
+        None => return Err(Void::NotFound(format!("node: {node}"))),
+        Some(Membership::Member) => return Err(Void::AlreadySo("the node is a member".into())),
+        Some(Membership::Expired | Membership::Revoked) => {}
+    }
+    if let Some(revocation) = writer.revocations.get(&node).cloned() {
+        let reinstated = Some(asked.op);
+        writer.put::<Revocations>(
+            node,
+            Revocation {
+                reinstated,
+                ..revocation
+            },
+        );
+    }
+    if let Some(known) = writer.nodes.get(&node).cloned() {
+        let renewed_ms = asked.effective_ms;
+        writer.put::<Nodes>(node, Node { renewed_ms, ..known });
+    }
     Ok(())
 }

@@ -4,17 +4,21 @@
 use std::ops::Deref;
 
 use imbl::OrdMap;
-use ledger::id::{AccountId, AgentId, BuildId, CommandId, InstanceId, NodeId};
+use ledger::id::{AccountId, ActId, AgentId, BuildId, CommandId, InstanceId, NetworkId, NodeId};
 use ledger::key::PublicKey;
 
 use crate::accounts::Account;
+use crate::admin::{ActRecord, Admin, Charter};
 use crate::agents::Agent;
 use crate::cloud::Cloud;
 use crate::domains::Domain;
 use crate::images::Build;
 use crate::instances::Instance;
+use crate::keys::Key;
+use crate::kinds::Activation;
 use crate::nodes::Node;
 use crate::outcome::CommandRecord;
+use crate::revocations::Revocation;
 
 /// One of the maps of a `Cloud`.
 pub(crate) trait Table {
@@ -75,7 +79,7 @@ macro_rules! tables {
 tables! {
     Accounts = accounts: AccountId => Account;
     AccountNames = account_names: String => AccountId;
-    Keys = keys: PublicKey => AccountId;
+    Keys = keys: PublicKey => Key;
     Nodes = nodes: NodeId => Node;
     Agents = agents: AgentId => Agent;
     AgentNames = agent_names: String => AgentId;
@@ -85,6 +89,12 @@ tables! {
     Domains = domains: String => Domain;
     Commands = commands: CommandId => CommandRecord;
     Nonces = nonces: (PublicKey, [u8; 16]) => CommandId;
+    AccountKeys = account_keys: (AccountId, PublicKey) => ();
+    Admins = admins: PublicKey => Admin;
+    Charters = charters: NetworkId => Charter;
+    Acts = acts: ActId => ActRecord;
+    Revocations = revocations: NodeId => Revocation;
+    Activations = activations: (u16, u8) => Activation;
 }
 
 /// Changes a `Cloud` and notes what it changed. Reads go straight through.

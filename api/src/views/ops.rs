@@ -139,7 +139,10 @@ impl EntryView {
     /// An entry of `op`. `index` must be one of its entries.
     pub fn new(cloud: &Cloud, op: &Op, index: usize, outcome: Option<&Outcome>) -> Self {
         let read = ReadEntry::new(cloud.network, op.node(), &op.body().entries[index]);
-        let account = read.key.and_then(|key| cloud.keys.get(&key)).copied();
+        let account = read
+            .key
+            .and_then(|key| cloud.keys.get(&key))
+            .map(|key| key.account);
         Self {
             kind: read.kind,
             command: read.command,
