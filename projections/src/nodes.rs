@@ -206,3 +206,112 @@ pub(crate) fn reinstate(writer: &mut Writer<'_>, asked: &Asked, node: NodeId) ->
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use ledger::clock::Hlc;
+    use ledger::genesis::Genesis;
+    use ledger::id::{CommandId, OpId};
+    use ledger::key::SecretKey;
+
+    use super::*;
+
+    const BEGIN_MS: u64 = 1_000_000;
+    const NODE: NodeId = NodeId([1; 32]);
+
+    fn told(now_ms: u64, certified_ms: Option<u64>) -> Told {
+        Told {
+            op: OpId([2; 32]),
+            node: NODE,
+            incarnation: 1,
+            opens_chain: true,
+            at: Hlc::at_ms(now_ms),
+            effective_ms: now_ms,
+            certified_ms,
+        }
+    }
+
+    fn asked(now_ms: u64) -> Asked {
+        Asked {
+            command: CommandId([3; 32]),
+            key: SecretKey::from_seed([4; 32]).public(),
+            op: OpId([5; 32]),
+            at: Hlc::at_ms(now_ms),
+            effective_ms: now_ms,
+            certified_ms: Some(now_ms),
+        }
+    }
+
+    fn joined() -> Cloud {
+        let mut cloud = Cloud::new(Genesis {
+            name: "test".into(),
+            admins: Vec::new(),
+            admins_needed: 1,
+            witnesses: Default::default(),
+            created_ms: 0,
+            salt: [0; 16],
+        });
+        let mut writer = Writer::new(&mut cloud);
+        assert_eq!(open(&mut writer, &told(BEGIN_MS, None)), Ok(()));
+        cloud
+    }
+
+    fn open(writer: &mut Writer<'_>, told: &Told) -> Result<(), Void> {
+        let report = OpenChain {
+            invitation: Vec::new(),
+            before: None,
+        };
+        open_chain(writer, told, &report)
+    }
+
+    #[test]
+    fn a_lease_ends_by_certified_time_alone() {
+        let cloud = joined();
+        let last = BEGIN_MS + LEASE_MS;
+        assert_eq!(check_member(&cloud, NODE, None), Ok(()));
+        assert_eq!(check_member(&cloud, NODE, Some(last)), Ok(()));
+        let expired = Err(Void::MembershipExpired);
+        assert_eq!(check_member(&cloud, NODE, Some(last + 1)), expired);
+        assert_eq!(cloud.members(Some(last)).count(), 1);
+        assert_eq!(cloud.members(Some(last + 1)).count(), 0);
+    }
+
+    #[test]
+    fn a_renewal_and_a_start_begin_the_lease_anew() {
+        let renewal_ms = BEGIN_MS + RENEWAL_MS_MIN;
+        let last = renewal_ms + LEASE_MS;
+        let mut renewed = joined();
+        let told = told(renewal_ms, Some(renewal_ms));
+        assert_eq!(renew(&mut Writer::new(&mut renewed), &told), Ok(()));
+        let mut started = joined();
+        assert_eq!(open(&mut Writer::new(&mut started), &told), Ok(()));
+        for cloud in [renewed, started] {
+            assert_eq!(check_member(&cloud, NODE, Some(last)), Ok(()));
+            assert!(check_member(&cloud, NODE, Some(last + 1)).is_err());
+        }
+    }
+
+    #[test]
+    fn an_expired_node_comes_back_by_the_admins_alone() {
+        let now_ms = BEGIN_MS + LEASE_MS + 1;
+        let mut cloud = joined();
+        let mut writer = Writer::new(&mut cloud);
+        let expired = Err(Void::MembershipExpired);
+        assert_eq!(open(&mut writer, &told(now_ms, Some(now_ms))), expired);
+        assert_eq!(reinstate(&mut writer, &asked(now_ms), NODE), Ok(()));
+        assert_eq!(open(&mut writer, &told(now_ms, Some(now_ms))), Ok(()));
+        assert!(reinstate(&mut writer, &asked(now_ms), NODE).is_err());
+    }
+
+    #[test]
+    fn an_expired_node_can_be_revoked_and_a_new_lease_does_not_help_it() {
+        let now_ms = BEGIN_MS + LEASE_MS + 1;
+        let mut cloud = joined();
+        let mut writer = Writer::new(&mut cloud);
+        let by = ActId([6; 32]);
+        assert_eq!(revoke(&mut writer, &asked(now_ms), by, NODE, Some(7)), Ok(()));
+        assert_eq!(check_member(&writer, NODE, Some(now_ms)), Err(Void::NodeRevoked));
+        assert!(revoke(&mut writer, &asked(now_ms), by, NODE, None).is_err());
+        assert_eq!(cloud.revocations[&NODE].cutoff, Some(7));
+    }
+}

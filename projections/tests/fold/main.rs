@@ -7,6 +7,7 @@ mod commands;
 mod images;
 mod instances;
 mod keys;
+mod kinds;
 mod names;
 mod nodes;
 mod oracle;

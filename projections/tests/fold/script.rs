@@ -11,7 +11,7 @@ use ledger::command::instances::{DeleteInstance, LaunchInstance, Shape, StartIns
 use ledger::command::keys::{AddKey, Consent, Scopes};
 use ledger::command::{self, Command, SignedCommand};
 use ledger::entry::Entry;
-use ledger::genesis::Genesis;
+use ledger::genesis::{Genesis, Invitation};
 use ledger::id::{AgentId, BuildId, CommandId, Digest, InstanceId, NodeId, OpId};
 use ledger::key::{PublicKey, SecretKey};
 use ledger::op::{Body, Chain, Op, Slot};
@@ -127,12 +127,22 @@ impl World {
         node
     }
 
-    /// A node starts again.
-    pub(crate) fn restart(&mut self, node: usize) -> OpId {
+    /// A node's next op is the first of a new chain.
+    pub(crate) fn begin_again(&mut self, node: usize) {
         let it = &mut self.nodes[node];
         it.chain.incarnation += 1;
         it.seq = 0;
         it.previous = OpId([0; 32]);
+    }
+
+    /// The bytes of an invitation, signed by a person.
+    pub(crate) fn invite(&self, who: &str, invitation: Invitation) -> Vec<u8> {
+        invitation.sign(&secret(2, who)).bytes().to_vec()
+    }
+
+    /// A node starts again.
+    pub(crate) fn restart(&mut self, node: usize) -> OpId {
+        self.begin_again(node);
         self.say(
             node,
             OpenChain {
