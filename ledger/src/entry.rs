@@ -89,7 +89,7 @@ macro_rules! bodies {
 
             /// Whether this build knows a version of a kind.
             pub fn knows(kind: u16, version: u8) -> bool {
-                matches!((kind, version), $(($kind, $version))|*)
+                Self::KINDS.contains(&(kind, version))
             }
 
             /// Its kind's name, as people see it in `form ops log`.

@@ -155,7 +155,7 @@ pub(crate) fn approve(writer: &mut Writer<'_>, asked: &Asked, ask: &ApproveAct) 
     let done = record.done.is_some();
     writer.put::<Acts>(id, record);
     if done {
-        take_effect(writer, asked, id, &ask.act)?;
+        take_effect(writer, asked, &ask.act)?;
     }
     Ok(())
 }
@@ -192,12 +192,12 @@ fn too_many(what: &str, max: usize) -> Void {
     }
 }
 
-fn take_effect(writer: &mut Writer<'_>, asked: &Asked, id: ActId, act: &Act) -> Result<(), Void> {
+fn take_effect(writer: &mut Writer<'_>, asked: &Asked, act: &Act) -> Result<(), Void> {
     match act {
         Act::AddAdmin(key) => add_admin(writer, asked, *key),
         Act::RemoveAdmin(key) => remove_admin(writer, *key),
         Act::SetAdminsNeeded(needed) => set_admins_needed(writer, *needed),
-        Act::RevokeNode { node, cutoff } => nodes::revoke(writer, asked, id, *node, *cutoff),
+        Act::RevokeNode { node, cutoff } => nodes::revoke(writer, asked, *node, *cutoff),
         Act::ReinstateNode(node) => nodes::reinstate(writer, asked, *node),
         Act::SetWitnesses(set) => set_witnesses(writer, asked, set),
         Act::Activate { kind, version } => activate(writer, asked, *kind, *version),

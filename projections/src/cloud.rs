@@ -62,6 +62,8 @@ pub struct Cloud {
     pub commands: OrdMap<CommandId, CommandRecord>,
     /// Which command used a key's nonce.
     pub nonces: OrdMap<(PublicKey, [u8; 16]), CommandId>,
+    /// Used nonces by the time after which their commands could not count again, in milliseconds since 1970.
+    pub nonce_ends: OrdMap<(u64, PublicKey, [u8; 16]), ()>,
     /// The keys of each account.
     pub account_keys: OrdMap<(AccountId, PublicKey), ()>,
     /// The network's admins.
@@ -94,6 +96,7 @@ impl Cloud {
             domains: OrdMap::new(),
             commands: OrdMap::new(),
             nonces: OrdMap::new(),
+            nonce_ends: OrdMap::new(),
             account_keys: OrdMap::new(),
             admins: admin::admins_of(&genesis),
             charters: OrdMap::unit(genesis.network(), admin::charter_of(&genesis)),

@@ -14,7 +14,7 @@ use ledger::key::PublicKey;
 use crate::agents::Agent;
 use crate::entries::Told;
 use crate::outcome::{CommandRecord, Outcome, Void};
-use crate::undo::{Commands, Nonces, Writer};
+use crate::undo::{Commands, NonceEnds, Nonces, Writer};
 use crate::{accounts, admin, agents, domains, images, instances, keys, kinds};
 
 /// A person asks for something.
@@ -54,7 +54,7 @@ pub(crate) fn apply(writer: &mut Writer<'_>, told: &Told, bytes: &[u8]) -> Carri
         }
     };
     let command = signed.command();
-    if let Err(void) = kinds::check(writer, command.body.kind()) {
+    if let Err(void) = kinds::check(writer, signed.kind()) {
         let result = Err(void);
         return Carried { kind: None, result };
     }
@@ -96,12 +96,34 @@ pub(crate) fn apply(writer: &mut Writer<'_>, told: &Told, bytes: &[u8]) -> Carri
 }
 
 fn use_nonce(writer: &mut Writer<'_>, asked: &Asked, command: &Command) -> Result<(), Void> {
+    forget_nonces(writer, asked.certified_ms);
     let nonce = (command.key, command.nonce);
     if writer.nonces.contains_key(&nonce) {
         return Err(Void::NonceUsed);
     }
     writer.put::<Nonces>(nonce, asked.command);
+    writer.put::<NonceEnds>((command.not_after_ms, command.key, command.nonce), ());
     Ok(())
+}
+
+/// Nonces that a command lets go of, at most: more than the one that it uses, so that they do not pile up.
+const NONCES_FORGOTTEN_MAX: usize = 2;
+
+/// Lets go of nonces whose commands are past by certified time: whoever carried one again would find it
+/// expired.
+fn forget_nonces(writer: &mut Writer<'_>, certified_ms: Option<u64>) {
+    let Some(now_ms) = certified_ms else { return };
+    let past: Vec<_> = writer
+        .nonce_ends
+        .keys()
+        .take(NONCES_FORGOTTEN_MAX)
+        .take_while(|(end_ms, ..)| *end_ms < now_ms)
+        .copied()
+        .collect();
+    for (end_ms, key, nonce) in past {
+        writer.remove::<NonceEnds>((end_ms, key, nonce));
+        writer.remove::<Nonces>((key, nonce));
+    }
 }
 
 fn check_time(asked: &Asked, command: &Command) -> Result<(), Void> {
@@ -177,5 +199,85 @@ pub(crate) fn check_own_agent<'a>(
         Ok(found)
     } else {
         Err(Void::NotOwner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ledger::command::accounts::OpenAccount;
+    use ledger::genesis::Genesis;
+    use ledger::key::SecretKey;
+
+    use super::*;
+    use crate::cloud::Cloud;
+
+    const BEGIN_MS: u64 = 1_000_000;
+
+    /// A command that opens no account, as its name is taken, and ends so many milliseconds after the begin.
+    fn command(cloud: &Cloud, nonce: u8, life_ms: u64) -> SignedCommand {
+        let secret = SecretKey::from_seed([1; 32]);
+        let command = Command {
+            key: secret.public(),
+            nonce: [nonce; 16],
+            not_after_ms: BEGIN_MS + life_ms,
+            after: Vec::new(),
+            body: OpenAccount { name: "ann".into() }.into(),
+        };
+        command.sign(cloud.network, &secret)
+    }
+
+    fn carry(cloud: &mut Cloud, command: &SignedCommand, certified_ms: Option<u64>) -> Result<(), Void> {
+        let now_ms = certified_ms.unwrap_or(BEGIN_MS);
+        let told = Told {
+            op: OpId([2; 32]),
+            node: ledger::id::NodeId([3; 32]),
+            incarnation: 1,
+            opens_chain: false,
+            at: Hlc::at_ms(now_ms),
+            effective_ms: now_ms,
+            certified_ms,
+        };
+        apply(&mut Writer::new(cloud), &told, command.bytes()).result
+    }
+
+    #[test]
+    fn nonces_are_forgotten_once_their_commands_are_past_by_certified_time() {
+        let mut cloud = Cloud::new(Genesis {
+            name: "test".into(),
+            admins: Vec::new(),
+            admins_needed: 1,
+            witnesses: Default::default(),
+            created_ms: 0,
+            salt: [0; 16],
+        });
+        let early: Vec<_> = (1..=3).map(|nonce| command(&cloud, nonce, 100)).collect();
+        for command in &early {
+            let _void_or_not = carry(&mut cloud, command, None);
+        }
+        let at_end = command(&cloud, 4, 500);
+        assert_eq!(
+            carry(&mut cloud, &at_end, Some(BEGIN_MS + 100)),
+            Err(Void::HasAccount)
+        );
+        assert_eq!(cloud.nonces.len(), 4, "they could still count");
+        for (nonce, left) in [(5, 3), (6, 3), (7, 4)] {
+            let next = command(&cloud, nonce, 500);
+            assert_eq!(
+                carry(&mut cloud, &next, Some(BEGIN_MS + 101)),
+                Err(Void::HasAccount)
+            );
+            assert_eq!(cloud.nonces.len(), left);
+            assert_eq!(cloud.nonce_ends.len(), left);
+        }
+        let reused = command(&cloud, 1, 600);
+        assert_eq!(
+            carry(&mut cloud, &reused, Some(BEGIN_MS + 101)),
+            Err(Void::HasAccount)
+        );
+        let used = command(&cloud, 7, 600);
+        assert_eq!(
+            carry(&mut cloud, &used, Some(BEGIN_MS + 101)),
+            Err(Void::NonceUsed)
+        );
     }
 }

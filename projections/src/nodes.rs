@@ -6,7 +6,7 @@
 
 use ledger::clock::Hlc;
 use ledger::genesis::SignedInvitation;
-use ledger::id::{ActId, NodeId};
+use ledger::id::NodeId;
 use ledger::report::nodes::{AnnounceNode, OpenChain};
 use serde::{Deserialize, Serialize};
 
@@ -163,7 +163,6 @@ pub(crate) fn announce(writer: &mut Writer<'_>, told: &Told, report: &AnnounceNo
 pub(crate) fn revoke(
     writer: &mut Writer<'_>,
     asked: &Asked,
-    by: ActId,
     node: NodeId,
     cutoff: Option<u64>,
 ) -> Result<(), Void> {
@@ -174,7 +173,6 @@ pub(crate) fn revoke(
     }
     let revocation = Revocation {
         op: asked.op,
-        by,
         at: asked.at,
         cutoff,
         reinstated: None,
@@ -191,7 +189,7 @@ pub(crate) fn reinstate(writer: &mut Writer<'_>, asked: &Asked, node: NodeId) ->
         Some(Membership::Expired | Membership::Revoked) => {}
     }
     if let Some(revocation) = writer.revocations.get(&node).cloned() {
-        let reinstated = Some(asked.op);
+        let reinstated = Some(asked.at);
         writer.put::<Revocations>(
             node,
             Revocation {
@@ -308,10 +306,9 @@ mod tests {
         let now_ms = BEGIN_MS + LEASE_MS + 1;
         let mut cloud = joined();
         let mut writer = Writer::new(&mut cloud);
-        let by = ActId([6; 32]);
-        assert_eq!(revoke(&mut writer, &asked(now_ms), by, NODE, Some(7)), Ok(()));
+        assert_eq!(revoke(&mut writer, &asked(now_ms), NODE, Some(7)), Ok(()));
         assert_eq!(check_member(&writer, NODE, Some(now_ms)), Err(Void::NodeRevoked));
-        assert!(revoke(&mut writer, &asked(now_ms), by, NODE, None).is_err());
+        assert!(revoke(&mut writer, &asked(now_ms), NODE, None).is_err());
         assert_eq!(cloud.revocations[&NODE].cutoff, Some(7));
     }
 }

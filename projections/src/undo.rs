@@ -89,6 +89,7 @@ tables! {
     Domains = domains: String => Domain;
     Commands = commands: CommandId => CommandRecord;
     Nonces = nonces: (PublicKey, [u8; 16]) => CommandId;
+    NonceEnds = nonce_ends: (u64, PublicKey, [u8; 16]) => ();
     AccountKeys = account_keys: (AccountId, PublicKey) => ();
     Admins = admins: PublicKey => Admin;
     Charters = charters: NetworkId => Charter;

@@ -104,6 +104,7 @@ impl Command {
         bytes.extend_from_slice(&signature.0);
         SignedCommand {
             id,
+            kind: self.body.kind(),
             command: self,
             bytes,
             signature,
@@ -119,6 +120,7 @@ fn command_id(network: NetworkId, unsigned: &[u8]) -> CommandId {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedCommand {
     id: CommandId,
+    kind: (u16, u8),
     command: Command,
     bytes: Vec<u8>,
     signature: Signature,
@@ -158,6 +160,7 @@ impl SignedCommand {
         };
         Ok(Self {
             id,
+            kind: (entry.kind, entry.version),
             command,
             bytes: bytes.to_vec(),
             signature,
@@ -167,6 +170,11 @@ impl SignedCommand {
     /// Its id.
     pub fn id(&self) -> CommandId {
         self.id
+    }
+
+    /// Its kind and the version in which it was written.
+    pub fn kind(&self) -> (u16, u8) {
+        self.kind
     }
 
     /// What was signed.

@@ -2,7 +2,9 @@
 
 use ledger::command::accounts::OpenAccount;
 use ledger::command::admin::Act;
+use ledger::command::images::BuildImage;
 use ledger::genesis::Invitation;
+use ledger::id::Digest;
 use ledger::report::Carry;
 use ledger::report::nodes::{AnnounceNode, Capacity, OpenChain, RenewMembership, Roles};
 use projections::nodes::{Membership, RENEWAL_MS_MIN};
@@ -207,6 +209,36 @@ fn a_reinstated_node_counts_from_then_on_and_what_was_void_stays_so() {
     assert!(revocation.reinstated.is_some());
     assert_eq!(cloud.membership(*node, None), Some(Membership::Member));
     assert_eq!(cloud.nodes[node].announced, None);
+}
+
+#[test]
+fn nothing_is_put_on_a_revoked_node() {
+    check(
+        |world| {
+            let build = world.build("alice");
+            let instance = world.launch("alice", "web", build);
+            revoke(world, 1);
+            world.place(0, instance, 1, None, 1);
+            world.place(0, instance, 1, None, 2);
+            revoke(world, 2);
+            let on_revoked = BuildImage {
+                name: "image".into(),
+                context: Digest([1; 32]),
+                context_bytes: 1,
+                held_by: world.node(2),
+            };
+            world.ask("alice", on_revoked);
+        },
+        &[
+            "BuildImage: applied",
+            "LaunchInstance: applied",
+            "ApproveAct: applied",
+            "PlaceInstance: there is no such",
+            "PlaceInstance: applied",
+            "ApproveAct: applied",
+            "BuildImage: there is no such",
+        ],
+    );
 }
 
 #[test]

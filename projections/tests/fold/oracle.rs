@@ -163,7 +163,7 @@ impl Oracle {
             Body::AddKey(ask) => self.authority.add(key, ask, now_ms)?,
             Body::RevokeKey(ask) => self.authority.revoke(key, owner, ask.key)?,
             Body::BuildImage(ask) => {
-                need(self.nodes.contains_key(&ask.held_by), "NotFound")?;
+                need(self.authority.member(ask.held_by).is_ok(), "NotFound")?;
                 self.builds.insert(id.into(), (owner, '?'));
             }
             Body::RegisterAgent(ask) => {
@@ -288,7 +288,7 @@ impl Oracle {
     fn place(&mut self, op: &Op, it: &PlaceInstance) -> Result<(), Verdict> {
         let thing = self.things.get_mut(&it.instance).ok_or("NotFound")?;
         need(thing.wanted != 'D', "Deleted")?;
-        need(self.nodes.contains_key(&it.node), "NotFound")?;
+        need(self.authority.member(it.node).is_ok(), "NotFound")?;
         let before =
             |known: &(u64, NodeId, OpId)| Some(known.2) == it.previous && known.0 + 1 == it.generation;
         need(
@@ -403,6 +403,8 @@ impl Oracle {
             commands.collect()
         );
         assert_eq!(self.nonces, cloud.nonces.keys().copied().collect());
+        let ends = cloud.nonce_ends.keys().map(|(_, key, nonce)| (*key, *nonce));
+        assert_eq!(self.nonces, ends.collect());
     }
 }
 
