@@ -48,7 +48,7 @@ impl Entry {
     }
 
     /// The bytes of the command that it carries.
-    pub(crate) fn carried(&self) -> Result<Vec<u8>, DecodeError> {
+    pub fn carried(&self) -> Result<Vec<u8>, DecodeError> {
         let carry: crate::report::Carry = crate::codec::decode(&self.bytes, ENTRY_BYTES_MAX, "Carry")?;
         Ok(carry.command)
     }
@@ -95,9 +95,19 @@ macro_rules! bodies {
             /// All kinds with the version that is written.
             pub const NEWEST: &[(u16, u8)] = &[$(($kind, $version)),*];
 
+            /// Whether this build knows a version of a kind.
+            pub fn knows(kind: u16, version: u8) -> bool {
+                Self::KINDS.contains(&(kind, version))
+            }
+
             /// Its kind's name, as people see it in `form ops log`.
             pub fn name(&self) -> &'static str {
                 match self { $($name::$variant(_) => stringify!($variant),)* }
+            }
+
+            /// Its kind and version.
+            pub fn kind(&self) -> (u16, u8) {
+                match self { $($name::$variant(_) => ($kind, $version),)* }
             }
 
             /// Framed for an op.

@@ -106,6 +106,8 @@ ids! {
     BuildId;
     /// An instance: the command that launched it.
     InstanceId;
+    /// An act of the network's admins: the hash of what all who approve it sign.
+    ActId;
     /// Content outside the log: an image's manifest, a build's context.
     Digest;
     /// A hold on credits: the command that signed it.

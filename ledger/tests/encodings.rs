@@ -6,22 +6,25 @@ mod scene;
 
 use ledger::clock::Hlc;
 use ledger::command::accounts::OpenAccount;
+use ledger::command::admin::{Act, ApproveAct};
 use ledger::command::agents::{RegisterAgent, Release, UpdateAgent};
 use ledger::command::credits::{GrantRights, PlaceHold, ReleaseHold, TransferCredits};
 use ledger::command::domains::{ClaimDomain, ReleaseDomain};
 use ledger::command::images::BuildImage;
 use ledger::command::instances::{DeleteInstance, LaunchInstance, Shape, StartInstance, StopInstance};
+use ledger::command::keys::{AddKey, Consent, RevokeKey, Scopes};
 use ledger::command::{self, Command, SignedCommand};
 use ledger::entry::Entry;
+use ledger::finality::witness::WitnessSet;
 use ledger::genesis::{Invitation, SignedInvitation};
 use ledger::id::{AccountId, AgentId, BuildId, CommandId, Digest, HoldId, InstanceId, NodeId, OpId};
 use ledger::journal::{JournalRecord, OUTCOME_BYTES_MAX};
-use ledger::key::{SIGNATURE_BYTES, Signature};
+use ledger::key::{PublicKey, SIGNATURE_BYTES, Signature};
 use ledger::op::{Body, Chain, Dependency};
 use ledger::report::credits::{Charge, EndHold, ReturnRights};
 use ledger::report::images::{ImageBuilt, ImageFailed};
 use ledger::report::instances::{CannotPlace, InstanceChanged, Phase, PlaceInstance};
-use ledger::report::nodes::{AnnounceNode, Capacity, ChainEnd, OpenChain, Roles};
+use ledger::report::nodes::{AnnounceNode, Capacity, ChainEnd, OpenChain, RenewMembership, Roles};
 use ledger::report::upcast::AnnounceNodeV1;
 use ledger::report::{Carry, Report};
 use ledger::sync::{Frame, HeadMark, Heads, Hello, Run, Unlisted};
@@ -124,6 +127,69 @@ fn command_body() -> impl Strategy<Value = command::Body> {
         }
         .into()),
         id().prop_map(|id| ReleaseHold { hold: HoldId(id) }.into()),
+        add_key().prop_map(Into::into),
+        id().prop_map(|key| RevokeKey {
+            key: PublicKey::Ed25519(key)
+        }
+        .into()),
+        (act(), any::<[u8; 16]>(), any::<u64>()).prop_map(|(act, salt, expires_ms)| ApproveAct {
+            act,
+            salt,
+            expires_ms
+        }
+        .into()),
+    ]
+}
+
+fn add_key() -> impl Strategy<Value = AddKey> {
+    let scopes = (any::<[bool; 3]>(), option::of(any::<u64>()));
+    let scopes = scopes.prop_map(|([account, deploy, domains], credits)| {
+        let part = Scopes {
+            account: false,
+            deploy,
+            domains,
+            credits,
+        };
+        if account { Scopes::ALL } else { part }
+    });
+    let consent = any::<([u8; 32], [u8; 32])>().prop_map(|halves| {
+        let bytes = [halves.0, halves.1].concat();
+        Consent(bytes.try_into().unwrap())
+    });
+    (
+        any::<[u8; 32]>(),
+        scopes,
+        option::of(any::<u64>()),
+        label(),
+        consent,
+    )
+        .prop_map(|(key, scopes, expires_ms, label, consent)| AddKey {
+            key: PublicKey::Ed25519(key),
+            scopes,
+            expires_ms,
+            label,
+            consent,
+        })
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let id = any::<[u8; 32]>;
+    prop_oneof![
+        id().prop_map(|key| Act::AddAdmin(PublicKey::Ed25519(key))),
+        id().prop_map(|key| Act::RemoveAdmin(PublicKey::Ed25519(key))),
+        (1u8..=16).prop_map(Act::SetAdminsNeeded),
+        (id(), option::of(any::<u64>())).prop_map(|(node, cutoff)| Act::RevokeNode {
+            node: NodeId(node),
+            cutoff
+        }),
+        id().prop_map(|node| Act::ReinstateNode(NodeId(node))),
+        vec(id().prop_map(NodeId), 0..9)
+            .prop_map(|nodes| Act::SetWitnesses(WitnessSet::of_equals(nodes).unwrap())),
+        any::<(u16, u8)>().prop_map(|(kind, version)| Act::Activate { kind, version }),
+        (id(), any::<u64>()).prop_map(|(account, amount)| Act::Mint {
+            account: AccountId(account),
+            amount
+        }),
     ]
 }
 
@@ -145,12 +211,13 @@ fn node_report() -> impl Strategy<Value = Report> {
         seq,
         id: OpId(id),
     });
-    let roles = any::<[bool; 4]>();
-    let roles = roles.prop_map(|[gateway, compute, builder, edge]| Roles {
+    let roles = any::<[bool; 5]>();
+    let roles = roles.prop_map(|[gateway, compute, builder, edge, witness]| Roles {
         gateway,
         compute,
         builder,
         edge,
+        witness,
     });
     let capacity = any::<(u32, u64, u64)>();
     let capacity = capacity.prop_map(|(vcpus, memory_mib, disk_gib)| Capacity {
@@ -239,6 +306,7 @@ fn node_report() -> impl Strategy<Value = Report> {
             amount
         }
         .into()),
+        Just(RenewMembership {}.into()),
     ]
 }
 
@@ -566,6 +634,7 @@ fn values_over_their_bounds_are_refused() {
             compute: true,
             builder: true,
             edge: true,
+            witness: true,
         },
         addresses: vec![],
         ipv4: vec![],

@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 use crate::cloud::Cloud;
 use crate::commands::Asked;
 use crate::entries::Told;
+use crate::keys;
 use crate::outcome::Void;
 use crate::undo::{Balances, Holds, HoldsByExpiry, Rights, Supply, Writer};
 
@@ -133,7 +134,6 @@ impl Cloud {
 
 /// Makes credits and gives them to an account. Only the network's admins together may ask for it: who calls
 /// this has checked that. All credits together fit into a u64, so that no later sum overflows.
-#[allow(dead_code, reason = "called where common acts of the admins are folded")]
 pub(crate) fn mint(writer: &mut Writer<'_>, account: AccountId, amount: u64) -> Result<(), Void> {
     if !writer.accounts.contains_key(&account) {
         return Err(Void::NotFound(format!("account: {account}")));
@@ -157,6 +157,7 @@ pub(crate) fn transfer(
     from: AccountId,
     ask: &TransferCredits,
 ) -> Result<(), Void> {
+    keys::spend(writer, asked, ask.amount)?;
     if !writer.accounts.contains_key(&ask.to) {
         return Err(Void::NotFound(format!("account: {}", ask.to)));
     }
@@ -174,6 +175,7 @@ pub(crate) fn grant(
     owner: AccountId,
     ask: &GrantRights,
 ) -> Result<(), Void> {
+    keys::spend(writer, asked, ask.amount)?;
     if !writer.nodes.contains_key(&ask.node) {
         return Err(Void::NotFound(format!("node: {}", ask.node)));
     }
@@ -207,6 +209,7 @@ pub(crate) fn hold(
     owner: AccountId,
     ask: &PlaceHold,
 ) -> Result<(), Void> {
+    keys::spend(writer, asked, ask.amount)?;
     if !writer.nodes.contains_key(&ask.node) {
         return Err(Void::NotFound(format!("node: {}", ask.node)));
     }

@@ -32,6 +32,7 @@
 //! ```
 
 pub mod accounts;
+pub mod admin;
 pub mod agents;
 pub mod cloud;
 mod commands;
@@ -41,11 +42,14 @@ mod entries;
 pub mod fold;
 pub mod images;
 pub mod instances;
+pub mod keys;
+pub mod kinds;
 pub mod names;
 pub mod nodes;
 pub mod outcome;
 pub mod queries;
 pub mod rendezvous;
+pub mod revocations;
 mod undo;
 
 // Some files of tests/fold are shared by tests inside the crate.

@@ -1,6 +1,7 @@
 //! What becomes of an entry.
 
 use ledger::clock::Hlc;
+use ledger::command::keys::Scope;
 use ledger::id::{CommandId, OpId};
 use ledger::key::PublicKey;
 use serde::{Deserialize, Serialize};
@@ -95,12 +96,66 @@ pub enum Void {
         /// What was asked for.
         asked: u64,
     },
+    /// The key, or one above it, may spend less.
+    #[error("the key may spend {left} more credits, {asked} were asked")]
+    BeyondAllowance {
+        /// What is left of the smallest allowance.
+        left: u64,
+        /// What was asked for.
+        asked: u64,
+    },
     /// The node has told of no open account that is paid.
     #[error("the node has announced no payout account that is open")]
     NoPayout,
     /// The time of what it rests on is over.
     #[error("{0} has expired")]
     Lapsed(String),
+    /// The key lacks what the command needs.
+    #[error("the key has no scope `{0}`: sign with one that has, or have one added that has")]
+    NoScope(Scope),
+    /// The key was revoked.
+    #[error("the key was revoked: sign with another key of the account")]
+    KeyRevoked,
+    /// The key's time is over.
+    #[error("the key has expired: have a new one added")]
+    KeyExpired,
+    /// A key hands on what it has not.
+    #[error("a key hands on no more than it has: this goes beyond {0}")]
+    BeyondOwn(String),
+    /// A key revokes what lies not below it.
+    #[error("a key revokes only keys that it added, directly or through others")]
+    NotBelow,
+    /// The key that is added did not sign for it.
+    #[error("the new key's own signature over the account does not hold: make it with the new key")]
+    NoConsent,
+    /// A bound is reached.
+    #[error("there are {max} {what}, the most that there may be")]
+    TooMany {
+        /// Of what.
+        what: String,
+        /// The bound.
+        max: u64,
+    },
+    /// What was asked for is so.
+    #[error("it is so already: {0}")]
+    AlreadySo(String),
+    /// The key is no admin's.
+    #[error("{0} is no admin of the network")]
+    NotAdmin(PublicKey),
+    /// The node that carries or says it was revoked.
+    #[error("the node that carries it was revoked: submit it through another")]
+    NodeRevoked,
+    /// The node that carries or says it let its membership lapse.
+    #[error("the membership of the node that carries it has expired: submit it through another")]
+    MembershipExpired,
+    /// The kind does not count yet.
+    #[error("kind {kind} version {version} does not count in this network until its admins activate it")]
+    NotActive {
+        /// The kind.
+        kind: u16,
+        /// The version.
+        version: u8,
+    },
 }
 
 /// A command and what became of it.

@@ -4,18 +4,22 @@
 use std::ops::Deref;
 
 use imbl::OrdMap;
-use ledger::id::{AccountId, AgentId, BuildId, CommandId, HoldId, InstanceId, NodeId};
+use ledger::id::{AccountId, ActId, AgentId, BuildId, CommandId, HoldId, InstanceId, NetworkId, NodeId};
 use ledger::key::PublicKey;
 
 use crate::accounts::Account;
+use crate::admin::{ActRecord, Admin, Charter};
 use crate::agents::Agent;
 use crate::cloud::Cloud;
 use crate::credits::{Hold, Right};
 use crate::domains::Domain;
 use crate::images::Build;
 use crate::instances::Instance;
+use crate::keys::Key;
+use crate::kinds::Activation;
 use crate::nodes::Node;
 use crate::outcome::CommandRecord;
+use crate::revocations::Revocation;
 
 /// One of the maps of a `Cloud`.
 pub(crate) trait Table {
@@ -76,7 +80,7 @@ macro_rules! tables {
 tables! {
     Accounts = accounts: AccountId => Account;
     AccountNames = account_names: String => AccountId;
-    Keys = keys: PublicKey => AccountId;
+    Keys = keys: PublicKey => Key;
     Nodes = nodes: NodeId => Node;
     Agents = agents: AgentId => Agent;
     AgentNames = agent_names: String => AgentId;
@@ -91,6 +95,13 @@ tables! {
     Rights = rights: (AccountId, NodeId, u64) => Right;
     Holds = holds: HoldId => Hold;
     HoldsByExpiry = holds_by_expiry: (AccountId, u64, HoldId) => ();
+    NonceEnds = nonce_ends: (u64, PublicKey, [u8; 16]) => ();
+    AccountKeys = account_keys: (AccountId, PublicKey) => ();
+    Admins = admins: PublicKey => Admin;
+    Charters = charters: NetworkId => Charter;
+    Acts = acts: ActId => ActRecord;
+    Revocations = revocations: NodeId => Revocation;
+    Activations = activations: (u16, u8) => Activation;
 }
 
 /// Changes a `Cloud` and notes what it changed. Reads go straight through.

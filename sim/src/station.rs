@@ -69,6 +69,7 @@ impl Station {
             compute: has(),
             builder: has(),
             edge: has(),
+            witness: true,
         };
         let skew = options.skew_max_ms;
         let mishaps = Mishaps {

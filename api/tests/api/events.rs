@@ -21,6 +21,7 @@ fn announce(name: &str) -> AnnounceNode {
             compute: false,
             builder: false,
             edge: false,
+            witness: false,
         },
         addresses: vec![],
         ipv4: vec![],

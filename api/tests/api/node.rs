@@ -121,6 +121,7 @@ impl Memory {
                 compute: true,
                 builder: false,
                 edge: false,
+                witness: false,
             },
             addresses: vec!["/ip4/127.0.0.1/tcp/1".into()],
             ipv4: vec![[127, 0, 0, 1].into()],

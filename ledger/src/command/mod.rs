@@ -10,11 +10,13 @@
 //! The network's id is in the hash, not in the bytes. Bytes are kept and relayed verbatim.
 
 pub mod accounts;
+pub mod admin;
 pub mod agents;
 pub mod credits;
 pub mod domains;
 pub mod images;
 pub mod instances;
+pub mod keys;
 
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::entry::{Entry, EntryError, bodies};
@@ -61,6 +63,12 @@ bodies! {
         PlaceHold(credits::PlaceHold) = 22 v 1,
         /// Clears away a hold that has expired.
         ReleaseHold(credits::ReleaseHold) = 23 v 1,
+        /// Lets another key sign for the account.
+        AddKey(keys::AddKey) = 11 v 1,
+        /// Ends a key and all that it added.
+        RevokeKey(keys::RevokeKey) = 12 v 1,
+        /// Approves an act of the network's admins.
+        ApproveAct(admin::ApproveAct) = 13 v 1,
     }
 }
 
@@ -105,6 +113,7 @@ impl Command {
         bytes.extend_from_slice(&signature.0);
         SignedCommand {
             id,
+            kind: self.body.kind(),
             command: self,
             bytes,
             signature,
@@ -120,6 +129,7 @@ fn command_id(network: NetworkId, unsigned: &[u8]) -> CommandId {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedCommand {
     id: CommandId,
+    kind: (u16, u8),
     command: Command,
     bytes: Vec<u8>,
     signature: Signature,
@@ -159,6 +169,7 @@ impl SignedCommand {
         };
         Ok(Self {
             id,
+            kind: (entry.kind, entry.version),
             command,
             bytes: bytes.to_vec(),
             signature,
@@ -168,6 +179,11 @@ impl SignedCommand {
     /// Its id.
     pub fn id(&self) -> CommandId {
         self.id
+    }
+
+    /// Its kind and the version in which it was written.
+    pub fn kind(&self) -> (u16, u8) {
+        self.kind
     }
 
     /// What was signed.
@@ -199,6 +215,12 @@ pub fn check_of(network: NetworkId, bytes: &[u8]) -> Result<Check, DecodeError> 
         message,
         signature: frame.signature,
     })
+}
+
+/// The kind and version of a command, also when this build does not know them.
+pub fn kind_of(bytes: &[u8]) -> Result<(u16, u8), DecodeError> {
+    let entry = Frame::read(bytes)?.entry;
+    Ok((entry.kind, entry.version))
 }
 
 /// A command as it is framed; what its entry means is not known yet.

@@ -35,6 +35,8 @@ bodies! {
         EndHold(credits::EndHold) = 0x111 v 1,
         /// The node gives rights back that it does not need.
         ReturnRights(credits::ReturnRights) = 0x112 v 1,
+        /// The node stays a member.
+        RenewMembership(nodes::RenewMembership) = 0x108 v 1,
     }
 }
 

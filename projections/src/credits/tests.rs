@@ -133,6 +133,7 @@ fn announce(payout: Option<AccountId>) -> AnnounceNode {
             compute: true,
             builder: false,
             edge: false,
+            witness: false,
         },
         addresses: Vec::new(),
         ipv4: Vec::new(),

@@ -1,9 +1,14 @@
 //! What the fold promises, told by scripts of real, signed ops: what each entry does and what voids it, and
 //! that the order of arrival does not matter.
 
+mod admin;
+mod authority;
 mod commands;
+mod credits;
 mod images;
 mod instances;
+mod keys;
+mod kinds;
 mod names;
 mod nodes;
 mod oracle;

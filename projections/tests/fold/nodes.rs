@@ -1,12 +1,19 @@
 //! Who takes part.
 
+use ledger::command::accounts::OpenAccount;
+use ledger::command::admin::Act;
+use ledger::command::images::BuildImage;
+use ledger::genesis::Invitation;
 use ledger::id::AccountId;
+use ledger::id::Digest;
+use ledger::report::Carry;
 use ledger::report::Report;
-use ledger::report::nodes::{AnnounceNode, Capacity, OpenChain, Roles};
+use ledger::report::nodes::{AnnounceNode, Capacity, OpenChain, RenewMembership, Roles};
 use ledger::report::upcast::AnnounceNodeV1;
 use projections::fold::Fold;
+use projections::nodes::{Membership, RENEWAL_MS_MIN};
 
-use crate::script::World;
+use crate::script::{World, key};
 use crate::{check, check_ops};
 
 fn announcement(name: &str) -> AnnounceNode {
@@ -17,6 +24,7 @@ fn announcement(name: &str) -> AnnounceNode {
             compute: true,
             builder: true,
             edge: true,
+            witness: true,
         },
         addresses: vec!["/ip4/10.0.0.1/udp/4001/quic-v1".into()],
         ipv4: vec![[10, 0, 0, 1].into()],
@@ -156,4 +164,208 @@ fn announcements_of_both_versions_fold_in_one_log_and_the_newest_word_counts() {
         });
         assert_eq!(entry, Some(entries[0]), "and its bytes");
     }
+}
+
+fn revoke(world: &mut World, node: usize) {
+    let node = world.node(node);
+    world.approve("admin", Act::RevokeNode { node, cutoff: None });
+}
+
+#[test]
+fn nothing_counts_that_a_revoked_node_says() {
+    let ((), cloud) = check(
+        |world| {
+            world.say(1, announcement("one"));
+            revoke(world, 1);
+            world.say(1, announcement("uno"));
+            world.say(1, RenewMembership {});
+            world.restart(1);
+            revoke(world, 1);
+            world.say(2, announcement("two"));
+        },
+        &[
+            "AnnounceNode: applied",
+            "ApproveAct: applied",
+            "AnnounceNode: the node that carries it was revoked",
+            "RenewMembership: the node that carries it was revoked",
+            "OpenChain: the node that carries it was revoked",
+            "ApproveAct: it is so already: the act took effect",
+            "AnnounceNode: applied",
+        ],
+    );
+    assert_eq!(cloud.members(None).count(), 2);
+    let revoked = cloud.revocations.keys().next().expect("one is revoked");
+    assert_eq!(cloud.membership(*revoked, None), Some(Membership::Revoked));
+    assert_eq!(cloud.nodes[revoked].announced, Some(announcement("one")));
+}
+
+#[test]
+fn what_a_revoked_node_carried_another_may_carry() {
+    let mut world = World::new();
+    let from = world.ops.len();
+    revoke(&mut world, 1);
+    let command = world.sign("carol", OpenAccount { name: "carol".into() });
+    let carry = || Carry {
+        command: command.bytes().to_vec(),
+    };
+    world.say(1, carry());
+    let before = check_ops(
+        &world,
+        from,
+        &[
+            "ApproveAct: applied",
+            "Carry: the node that carries it was revoked",
+        ],
+    );
+    assert!(!before.commands.contains_key(&command.id()));
+    assert!(
+        !before
+            .nonces
+            .contains_key(&(key("carol"), command.command().nonce))
+    );
+    world.say(2, carry());
+    check_ops(
+        &world,
+        from,
+        &[
+            "ApproveAct: applied",
+            "Carry: the node that carries it was revoked: submit it through another",
+            "OpenAccount: applied",
+        ],
+    );
+}
+
+#[test]
+fn a_reinstated_node_counts_from_then_on_and_what_was_void_stays_so() {
+    let ((), cloud) = check(
+        |world| {
+            let reinstate = Act::ReinstateNode(world.node(1));
+            world.approve("admin", reinstate.clone());
+            revoke(world, 1);
+            world.say(1, announcement("one"));
+            world.approve("admin", reinstate);
+            world.restart(1);
+            world.say(2, RenewMembership {});
+        },
+        &[
+            "ApproveAct: it is so already: the node is a member",
+            "ApproveAct: applied",
+            "AnnounceNode: the node that carries it was revoked",
+            "ApproveAct: applied",
+            "OpenChain: applied",
+            "RenewMembership: it is so already: the membership was renewed less than a day before",
+        ],
+    );
+    let (node, revocation) = cloud.revocations.iter().next().expect("it is remembered");
+    assert!(revocation.reinstated.is_some());
+    assert_eq!(cloud.membership(*node, None), Some(Membership::Member));
+    assert_eq!(cloud.nodes[node].announced, None);
+}
+
+#[test]
+fn nothing_is_put_on_a_revoked_node() {
+    check(
+        |world| {
+            let build = world.build("alice");
+            let instance = world.launch("alice", "web", build);
+            revoke(world, 1);
+            world.place(0, instance, 1, None, 1);
+            world.place(0, instance, 1, None, 2);
+            revoke(world, 2);
+            let on_revoked = BuildImage {
+                name: "image".into(),
+                context: Digest([1; 32]),
+                context_bytes: 1,
+                held_by: world.node(2),
+            };
+            world.ask("alice", on_revoked);
+        },
+        &[
+            "BuildImage: applied",
+            "LaunchInstance: applied",
+            "ApproveAct: applied",
+            "PlaceInstance: there is no such",
+            "PlaceInstance: applied",
+            "ApproveAct: applied",
+            "BuildImage: there is no such",
+        ],
+    );
+}
+
+#[test]
+fn a_node_that_is_not_known_is_neither_revoked_nor_reinstated() {
+    check(
+        |world| {
+            let stranger = world.add_node();
+            revoke(world, stranger);
+            world.approve("admin", Act::ReinstateNode(world.node(stranger)));
+        },
+        &[
+            "ApproveAct: there is no such node",
+            "ApproveAct: there is no such node",
+        ],
+    );
+}
+
+#[test]
+fn a_day_after_the_last_a_renewal_counts() {
+    let (node, cloud) = check(
+        |world| {
+            world.now_ms += RENEWAL_MS_MIN;
+            world.say(1, RenewMembership {});
+            world.say(1, RenewMembership {});
+            world.node(1)
+        },
+        &["RenewMembership: applied", "RenewMembership: it is so already"],
+    );
+    let node = &cloud.nodes[&node];
+    assert!(node.renewed_ms >= node.joined.ms() + RENEWAL_MS_MIN);
+}
+
+/// Without a certificate no time is certified, however late the ops are.
+#[test]
+fn no_quorum_no_expiry() {
+    check(
+        |world| {
+            world.now_ms += 400 * RENEWAL_MS_MIN;
+            world.say(1, announcement("one"));
+        },
+        &["AnnounceNode: applied"],
+    );
+}
+
+#[test]
+fn an_invitation_counts_while_its_signer_is_an_admin() {
+    let mut world = World::with_admins(&["ada", "ben"], 1);
+    world.join();
+    let (early, late) = (world.add_node(), world.add_node());
+    let from = world.ops.len();
+    let open = |world: &mut World, node: usize, incarnation: bool| {
+        let invitation = Invitation {
+            genesis: world.genesis.clone(),
+            node: world.node(node),
+            admin: key("ben"),
+            peers: Vec::new(),
+        };
+        let invitation = world.invite("ben", invitation);
+        let before = None;
+        if incarnation {
+            world.begin_again(node);
+        }
+        world.say(node, OpenChain { invitation, before });
+    };
+    open(&mut world, early, false);
+    world.approve("ada", Act::RemoveAdmin(key("ben")));
+    open(&mut world, late, false);
+    open(&mut world, early, true);
+    check_ops(
+        &world,
+        from,
+        &[
+            "OpenChain: applied",
+            "ApproveAct: applied",
+            "OpenChain: ed25519:",
+            "OpenChain: applied",
+        ],
+    );
 }

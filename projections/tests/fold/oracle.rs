@@ -5,7 +5,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use ledger::clock::Hlc;
-use ledger::command::{Body, LIFETIME_MS_MAX, SignedCommand};
+use ledger::command::{Body, Command, LIFETIME_MS_MAX, SignedCommand};
+use ledger::entry::EntryError;
 use ledger::genesis::Genesis;
 use ledger::id::{AccountId, AgentId, BuildId, CommandId, InstanceId, NodeId, OpId};
 use ledger::key::PublicKey;
@@ -18,6 +19,7 @@ use projections::instances::Wanted;
 use projections::outcome::Outcome;
 use projections::rendezvous::rank;
 
+use crate::authority::Authority;
 use crate::purses::Purses;
 
 /// "Applied", or the name of the reason.
@@ -46,6 +48,7 @@ pub(crate) struct Oracle {
     commands: BTreeMap<CommandId, (PublicKey, Verdict)>,
     nonces: BTreeSet<(PublicKey, [u8; 16])>,
     purses: Purses,
+    authority: Authority,
     /// What became of each entry.
     pub(crate) verdicts: BTreeMap<(OpId, usize), Verdict>,
 }
@@ -66,7 +69,7 @@ fn winner(id: InstanceId, placements: &[(u64, NodeId, OpId)]) -> Option<(u64, No
         .max_by_key(|(generation, node, op)| (*generation, rank(*node, &id.0), Reverse(*op)))
 }
 
-fn need(holds: bool, otherwise: Verdict) -> Result<(), Verdict> {
+pub(crate) fn need(holds: bool, otherwise: Verdict) -> Result<(), Verdict> {
     if holds { Ok(()) } else { Err(otherwise) }
 }
 
@@ -75,19 +78,30 @@ impl Oracle {
     pub(crate) fn read(genesis: &Genesis, ops: &[Op]) -> Self {
         let mut ops = ops.to_vec();
         ops.sort_by_key(|op| (op.order(), op.id()));
-        let mut oracle = Self::default();
+        let mut oracle = Self {
+            authority: Authority::new(genesis),
+            ..Self::default()
+        };
         for op in &ops {
             oracle.purses.advance(op.body().hlc.ms());
             for (index, entry) in op.body().entries.iter().enumerate() {
                 let verdict = match Report::from_entry(entry) {
+                    Err(EntryError::Unknown { kind, version })
+                        if !oracle.authority.active.contains(&(kind, version)) =>
+                    {
+                        Err("NotActive")
+                    }
                     Err(_) => Err("NotUnderstood"),
                     Ok(Report::OpenChain(_)) if op.slot().seq == 0 && index == 0 => {
-                        oracle.nodes.insert(op.node(), op.slot().chain.incarnation);
-                        oracle.purses.joined(op.node());
-                        Ok(())
+                        let joined = oracle.authority.join(op.node(), op.body().hlc.ms());
+                        if joined.is_ok() {
+                            oracle.nodes.insert(op.node(), op.slot().chain.incarnation);
+                            oracle.purses.joined(op.node());
+                        }
+                        joined
                     }
                     Ok(Report::OpenChain(_)) => Err("NotItsPlace"),
-                    Ok(_) if !oracle.nodes.contains_key(&op.node()) => Err("NotItsPlace"),
+                    Ok(_) if let Err(verdict) = oracle.authority.member(op.node()) => Err(verdict),
                     Ok(Report::Carry(carry)) => oracle.carry(genesis, op.body().hlc, &carry.command),
                     Ok(report) => oracle.report(op, &report),
                 };
@@ -103,7 +117,10 @@ impl Oracle {
         let signed = SignedCommand::decode(genesis.network(), bytes).map_err(|_| "NotUnderstood")?;
         let (id, command) = (signed.id(), signed.command());
         need(!self.commands.contains_key(&id), "Replayed")?;
-        let first = |id: &CommandId| self.commands.get(id).is_some_and(|(key, _)| *key == command.key);
+        let account = |key: &PublicKey| self.authority.keys.get(key).map(|it| it.account);
+        let mine = account(&command.key);
+        let own = |key: &PublicKey| *key == command.key || (mine.is_some() && account(key) == mine);
+        let first = |id: &CommandId| self.commands.get(id).is_some_and(|(key, _)| own(key));
         let result = if self.nonces.contains(&(command.key, command.nonce)) {
             Err("NonceUsed")
         } else if at.ms() > command.not_after_ms {
@@ -113,7 +130,7 @@ impl Oracle {
         } else if !command.after.iter().all(first) {
             Err("OutOfOrder")
         } else {
-            self.act(id, command.key, &command.body)
+            self.act(id, command, at.ms())
         };
         self.nonces.insert((command.key, command.nonce));
         self.commands
@@ -129,30 +146,41 @@ impl Oracle {
         need(self.agents.get(&agent).ok_or("NotFound")?.0 == owner, "NotOwner")
     }
 
-    fn act(&mut self, id: CommandId, key: PublicKey, body: &Body) -> Result<(), Verdict> {
-        let owner = self
-            .accounts
-            .iter()
-            .find(|(_, (_, its))| *its == key)
-            .map(|(id, _)| *id);
+    fn act(&mut self, id: CommandId, command: &Command, now_ms: u64) -> Result<(), Verdict> {
+        let (key, body) = (command.key, &command.body);
+        if let Body::ApproveAct(ask) = body {
+            return self.authority.approve(key, ask, now_ms, &mut self.purses);
+        }
         if let Body::OpenAccount(ask) = body {
-            need(owner.is_none(), "HasAccount")?;
+            need(!self.authority.keys.contains_key(&key), "HasAccount")?;
             need(
                 self.accounts.values().all(|(name, _)| *name != ask.name),
                 "NameTaken",
             )?;
             self.accounts.insert(id.into(), (ask.name.clone(), key));
             self.purses.opened(id.into());
+            self.authority.open(key, id.into());
             return Ok(());
         }
-        let owner = owner.ok_or("NoAccount")?;
+        let owner = self.authority.signer(command, now_ms)?;
+        let spent = match body {
+            Body::TransferCredits(ask) => ask.amount,
+            Body::GrantRights(ask) => ask.amount,
+            Body::PlaceHold(ask) => ask.amount,
+            _ => 0,
+        };
+        self.authority.check_allowance(key, spent)?;
         if let Some(verdict) = self.purses.act(id, owner, body) {
-            return verdict;
+            verdict?;
+            self.authority.spend(key, spent);
+            return Ok(());
         }
         match body {
-            Body::OpenAccount(_) => unreachable!("handled above"),
+            Body::OpenAccount(_) | Body::ApproveAct(_) => unreachable!("handled above"),
+            Body::AddKey(ask) => self.authority.add(key, ask, now_ms)?,
+            Body::RevokeKey(ask) => self.authority.revoke(key, owner, ask.key)?,
             Body::BuildImage(ask) => {
-                need(self.nodes.contains_key(&ask.held_by), "NotFound")?;
+                need(self.authority.member(ask.held_by).is_ok(), "NotFound")?;
                 self.builds.insert(id.into(), (owner, '?'));
             }
             Body::RegisterAgent(ask) => {
@@ -272,6 +300,7 @@ impl Oracle {
             Report::AnnounceNode(_) | Report::Charge(_) | Report::EndHold(_) | Report::ReturnRights(_) => {
                 unreachable!("the purses know them")
             }
+            Report::RenewMembership(_) => self.authority.renew(op.node(), op.body().hlc.ms()),
         }
     }
 
@@ -285,7 +314,7 @@ impl Oracle {
     fn place(&mut self, op: &Op, it: &PlaceInstance) -> Result<(), Verdict> {
         let thing = self.things.get_mut(&it.instance).ok_or("NotFound")?;
         need(thing.wanted != 'D', "Deleted")?;
-        need(self.nodes.contains_key(&it.node), "NotFound")?;
+        need(self.authority.member(it.node).is_ok(), "NotFound")?;
         let before =
             |known: &(u64, NodeId, OpId)| Some(known.2) == it.previous && known.0 + 1 == it.generation;
         need(
@@ -306,6 +335,7 @@ impl Oracle {
 
     /// Fails where a `Cloud` tells otherwise.
     pub(crate) fn compare(&self, cloud: &Cloud) {
+        self.authority.compare(cloud);
         let accounts = cloud
             .accounts
             .values()
@@ -400,6 +430,8 @@ impl Oracle {
         );
         assert_eq!(self.nonces, cloud.nonces.keys().copied().collect());
         self.purses.compare(cloud);
+        let ends = cloud.nonce_ends.keys().map(|(_, key, nonce)| (*key, *nonce));
+        assert_eq!(self.nonces, ends.collect());
     }
 }
 

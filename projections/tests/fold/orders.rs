@@ -5,19 +5,22 @@ use std::collections::BTreeMap;
 use ledger::clock::Hlc;
 use ledger::codec::encode;
 use ledger::command::accounts::OpenAccount;
+use ledger::command::admin::{Act, ApproveAct};
 use ledger::command::agents::{RegisterAgent, UpdateAgent};
 use ledger::command::credits::{GrantRights, PlaceHold, ReleaseHold, TransferCredits};
 use ledger::command::domains::{ClaimDomain, ReleaseDomain};
 use ledger::command::images::BuildImage;
 use ledger::command::instances::{DeleteInstance, StartInstance, StopInstance};
+use ledger::command::keys::{RevokeKey, Scopes};
 use ledger::command::{Body, LIFETIME_MS_MAX, SignedCommand};
 use ledger::entry::Entry;
+use ledger::finality::witness::WitnessSet;
 use ledger::id::{AccountId, AgentId, BuildId, CommandId, Digest, HoldId, InstanceId, OpId};
 use ledger::op::Op;
 use ledger::report::credits::{Charge, EndHold, ReturnRights};
 use ledger::report::images::{ImageBuilt, ImageFailed};
 use ledger::report::instances::{CannotPlace, InstanceChanged, Phase, PlaceInstance};
-use ledger::report::nodes::{AnnounceNode, Capacity, OpenChain, Roles};
+use ledger::report::nodes::{AnnounceNode, Capacity, OpenChain, RenewMembership, Roles};
 use ledger::report::upcast::AnnounceNodeV1;
 use ledger::report::{Carry, Report};
 use projections::fold::Fold;
@@ -25,11 +28,14 @@ use projections::outcome::Outcome;
 use proptest::prelude::*;
 
 use crate::oracle::{Oracle, name_of};
-use crate::script::{BEGIN_MS, Dice, World, failed, launch, release};
+use crate::script::{BEGIN_MS, Dice, World, failed, key, launch, release};
 
 const PEOPLE: [&str; 4] = ["alice", "bob", "carol", "dave"];
 const NAMES: [&str; 4] = ["web", "shop", "mail", "alice"];
 const NODES: usize = 4;
+/// Keys that have no account of their own at first.
+const KEYS: [&str; 6] = ["k0", "k1", "k2", "k3", "k4", "k5"];
+const ADMINS: [&str; 4] = ["admin", "admin-two", "admin-three", "k0"];
 
 /// A history: nodes with clocks that differ say things, sensible and not, about a small stock of names, so
 /// that they often meet.
@@ -40,18 +46,18 @@ struct History {
     skews_ms: [u64; NODES],
     carried: Vec<SignedCommand>,
     /// With who asked for it, as all below.
+    accounts: Vec<(usize, CommandId)>,
     builds: Vec<(usize, BuildId)>,
     agents: Vec<(usize, AgentId)>,
     instances: Vec<(usize, InstanceId)>,
     /// op, instance, generation, node
     placements: Vec<(OpId, InstanceId, u64, usize)>,
-    accounts: Vec<(usize, AccountId)>,
     holds: Vec<(usize, HoldId)>,
 }
 
 impl History {
     fn new(seed: u64) -> Self {
-        let mut world = World::empty();
+        let mut world = World::with_admins(&["admin", "admin-two", "admin-three"], 2);
         let mut dice = Dice(seed);
         for _ in 0..NODES {
             world.add_node();
@@ -143,8 +149,8 @@ impl History {
             Body::BuildImage(_) => self.builds.push((who, signed.id().into())),
             Body::RegisterAgent(_) => self.agents.push((who, signed.id().into())),
             Body::LaunchInstance(_) => self.instances.push((who, signed.id().into())),
-            Body::OpenAccount(_) => self.accounts.push((who, signed.id().into())),
             Body::PlaceHold(_) => self.holds.push((who, signed.id().into())),
+            Body::OpenAccount(_) => self.accounts.push((who, signed.id())),
             _ => {}
         }
     }
@@ -164,10 +170,10 @@ impl History {
             .dice
             .pick(&self.instances)
             .map_or(InstanceId([1; 32]), |it| it.1);
-        let account = self.dice.pick(&self.accounts).map(|it| it.1);
+        let account = self.dice.pick(&self.accounts).map(|it| AccountId::from(it.1));
         let hold = self.dice.pick(&self.holds).map_or(HoldId([1; 32]), |it| it.1);
         let amount = 1 + self.dice.roll(9) as u64;
-        let report: Report = match self.dice.roll(27) {
+        let report: Report = match self.dice.roll(28) {
             0..12 => return self.command(node),
             12 => ImageBuilt {
                 build,
@@ -242,6 +248,7 @@ impl History {
                         compute: true,
                         builder: false,
                         edge: false,
+                        witness: false,
                     },
                     addresses: Vec::new(),
                     ipv4: Vec::new(),
@@ -266,9 +273,10 @@ impl History {
                 amount,
             }
             .into(),
+            26 => RenewMembership {}.into(),
             _ => {
                 return Entry {
-                    kind: 0x100 + self.dice.roll(9) as u16,
+                    kind: [0x100 + self.dice.roll(9) as u16, 0x1ff][self.dice.roll(2)],
                     version: 1,
                     bytes: vec![7; 9],
                 };
@@ -290,20 +298,48 @@ impl History {
         .to_entry()
     }
 
+    fn act(&mut self) -> Act {
+        let node = self.world.node(NODES - 1);
+        let admin = key(ADMINS[2 + self.dice.roll(2)]);
+        match self.dice.roll(14) {
+            0..2 => Act::AddAdmin(admin),
+            2..4 => Act::RemoveAdmin(admin),
+            4..6 => Act::SetAdminsNeeded(1 + self.dice.roll(4) as u8),
+            6..8 => Act::RevokeNode { node, cutoff: None },
+            8..10 => Act::ReinstateNode(node),
+            10..12 => Act::SetWitnesses(WitnessSet::of_equals([node]).expect("one node")),
+            12 => Act::Activate {
+                kind: [0x1ff, 0x100][self.dice.roll(2)],
+                version: 1,
+            },
+            _ => Act::Mint {
+                account: self
+                    .dice
+                    .pick(&self.accounts)
+                    .map_or(AccountId([1; 32]), |it| it.1.into()),
+                amount: 20,
+            },
+        }
+    }
+
     fn new_command(&mut self, node: usize) -> SignedCommand {
         let dice = &mut self.dice;
         let name = NAMES[dice.roll(4)].to_owned();
         let domain = format!("{}.fog", NAMES[dice.roll(4)]);
         let who = dice.roll(PEOPLE.len());
+        let mut signer = PEOPLE[who];
+        if dice.roll(3) == 0 {
+            signer = KEYS[dice.roll(6)];
+        }
         let agent = own(dice, who, &self.agents).unwrap_or(AgentId([1; 32]));
         let build = own(dice, who, &self.builds).unwrap_or(BuildId([1; 32]));
         let instance = own(dice, who, &self.instances).unwrap_or(InstanceId([1; 32]));
         let held_by = self.world.node(node);
         let (to, amount) = (dice.pick(&self.accounts), 1 + dice.roll(9) as u64);
-        let to = to.map_or(AccountId([1; 32]), |it| it.1);
+        let to = to.map_or(AccountId([1; 32]), |it| it.1.into());
         let hold = own(dice, who, &self.holds).unwrap_or(HoldId([1; 32]));
         let expires_ms = self.clocks_ms[node] + 10 * dice.roll(60) as u64;
-        let body: Body = match dice.roll(20) {
+        let body: Body = match dice.roll(28) {
             0..2 => OpenAccount { name }.into(),
             2..4 => BuildImage {
                 name,
@@ -328,28 +364,64 @@ impl History {
             12 => DeleteInstance { instance }.into(),
             13..15 => ClaimDomain { name: domain, agent }.into(),
             15 => ReleaseDomain { name: domain }.into(),
-            16 => TransferCredits {
+            24 => TransferCredits {
                 to,
                 amount,
                 memo: name,
             }
             .into(),
-            17 => GrantRights {
+            25 => GrantRights {
                 node: held_by,
                 incarnation: 1,
                 amount,
                 expires_ms,
             }
             .into(),
-            18 => PlaceHold {
+            26 => PlaceHold {
                 node: held_by,
                 amount,
                 expires_ms,
                 purpose: name,
             }
             .into(),
-            _ => ReleaseHold { hold }.into(),
+            27 => ReleaseHold { hold }.into(),
+            16..19 => {
+                if dice.roll(3) > 0 {
+                    signer = PEOPLE[who];
+                }
+                let account = own(dice, who, &self.accounts).unwrap_or(CommandId([1; 32]));
+                let mut whole = self.world.key_of(KEYS[dice.roll(6)], account, Scopes::ALL);
+                if dice.roll(3) > 0 {
+                    whole.scopes = Scopes {
+                        account: false,
+                        deploy: dice.roll(3) > 0,
+                        domains: dice.roll(2) > 0,
+                        credits: [None, Some(dice.roll(3) as u64)][dice.roll(2)],
+                    };
+                }
+                if dice.roll(3) == 0 {
+                    whole.expires_ms = Some(self.clocks_ms[node] + dice.roll(500) as u64);
+                }
+                whole.into()
+            }
+            19..21 => {
+                let key = key([KEYS[dice.roll(6)], PEOPLE[who]][usize::from(dice.roll(5) == 0)]);
+                RevokeKey { key }.into()
+            }
+            _ => {
+                signer = ADMINS[dice.roll(4)];
+                let (act, salt) = (self.act(), [u8::from(self.dice.roll(4) == 0); 16]);
+                let late = self.dice.roll(12) == 0;
+                let expires_ms = BEGIN_MS + if late { 500 } else { 100_000 };
+                ApproveAct {
+                    act,
+                    salt,
+                    expires_ms,
+                }
+                .into()
+            }
         };
+        let dice = &mut self.dice;
         let (life_ms, after) = (50 + dice.roll(900) as u64, dice.roll(self.carried.len() * 4 + 1));
         let after: Vec<_> = self
             .carried
@@ -367,7 +439,7 @@ impl History {
             life_ms
         };
         let clock_ms = self.clocks_ms[node];
-        let signed = self.world.sign_with(PEOPLE[who], body, |command| {
+        let signed = self.world.sign_with(signer, body, |command| {
             command.not_after_ms = clock_ms + life_ms;
             command.after = after;
             command.nonce = nonce.unwrap_or(command.nonce);
@@ -453,7 +525,7 @@ proptest! {
 #[test]
 fn the_histories_meet_every_rule() {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for seed in 0..40 {
+    for seed in 0..120 {
         let world = History::write(seed, 90);
         for verdict in Oracle::read(&world.genesis, &world.ops).verdicts.values() {
             *counts.entry(verdict).or_default() += 1;
@@ -461,22 +533,36 @@ fn the_histories_meet_every_rule() {
     }
     let met = [
         "AlreadyReported",
+        "AlreadySo",
         "Applied",
         "BeyondHold",
         "Deleted",
         "Expired",
         "HasAccount",
         "Lapsed",
+        "BeyondOwn",
+        "Deleted",
+        "Expired",
+        "HasAccount",
+        "KeyExpired",
+        "KeyRevoked",
         "NameTaken",
         "NoAccount",
+        "NoConsent",
+        "NoScope",
+        "NodeRevoked",
         "NonceUsed",
         "NotEnough",
         "NotEnoughRights",
+        "NotActive",
+        "NotAdmin",
+        "NotBelow",
         "NotFound",
         "NotItsPlace",
         "NotOwner",
         "NotUnderstood",
         "OutOfOrder",
+        "Refused",
         "Replayed",
         "StalePlacement",
         "TooFarAhead",

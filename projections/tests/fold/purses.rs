@@ -64,6 +64,7 @@ impl Purses {
     #[allow(dead_code, reason = "not every test that shares this file mints")]
     pub(crate) fn mint(&mut self, account: AccountId, amount: u64) -> Verdict {
         need(self.accounts.contains(&account), "NotFound")?;
+        need(amount > 0, "Refused")?;
         need(
             self.minted + u128::from(amount) <= u128::from(u64::MAX),
             "Refused",

@@ -3,13 +3,15 @@
 
 use ledger::clock::Hlc;
 use ledger::command::accounts::OpenAccount;
+use ledger::command::admin::{Act, ApproveAct};
 use ledger::command::agents::{RegisterAgent, Release};
 use ledger::command::domains::{ClaimDomain, ReleaseDomain};
 use ledger::command::images::BuildImage;
 use ledger::command::instances::{DeleteInstance, LaunchInstance, Shape, StartInstance, StopInstance};
+use ledger::command::keys::{AddKey, Consent, Scopes};
 use ledger::command::{self, Command, SignedCommand};
 use ledger::entry::Entry;
-use ledger::genesis::Genesis;
+use ledger::genesis::{Genesis, Invitation};
 use ledger::id::{AgentId, BuildId, CommandId, Digest, InstanceId, NodeId, OpId};
 use ledger::key::{PublicKey, SecretKey};
 use ledger::op::{Body, Chain, Op, Slot};
@@ -57,6 +59,7 @@ fn secret(kind: u8, name: &str) -> SecretKey {
 
 /// The key that signs for a person.
 #[allow(dead_code, reason = "not every test that shares this file asks for it")]
+/// A person's key.
 pub(crate) fn key(who: &str) -> PublicKey {
     secret(2, who).public()
 }
@@ -64,11 +67,15 @@ pub(crate) fn key(who: &str) -> PublicKey {
 impl World {
     /// A network without nodes.
     pub(crate) fn empty() -> Self {
-        let admin = secret(0, "admin").public();
+        Self::with_admins(&["admin"], 1)
+    }
+
+    /// A network without nodes, with these admins, of whom so many have to agree.
+    pub(crate) fn with_admins(admins: &[&str], admins_needed: u8) -> Self {
         let genesis = Genesis {
             name: "test".into(),
-            admins: vec![admin],
-            admins_needed: 1,
+            admins: admins.iter().map(|who| key(who)).collect(),
+            admins_needed,
             witnesses: Default::default(),
             created_ms: BEGIN_MS,
             salt: [7; 16],
@@ -122,12 +129,22 @@ impl World {
         node
     }
 
-    /// A node starts again.
-    pub(crate) fn restart(&mut self, node: usize) -> OpId {
+    /// A node's next op is the first of a new chain.
+    pub(crate) fn begin_again(&mut self, node: usize) {
         let it = &mut self.nodes[node];
         it.chain.incarnation += 1;
         it.seq = 0;
         it.previous = OpId([0; 32]);
+    }
+
+    /// The bytes of an invitation, signed by a person.
+    pub(crate) fn invite(&self, who: &str, invitation: Invitation) -> Vec<u8> {
+        invitation.sign(&secret(2, who)).bytes().to_vec()
+    }
+
+    /// A node starts again.
+    pub(crate) fn restart(&mut self, node: usize) -> OpId {
+        self.begin_again(node);
         self.say(
             node,
             OpenChain {
@@ -184,6 +201,15 @@ impl World {
         id
     }
 
+    /// Takes back what was said after the first `ops` ops, all of it by one node.
+    pub(crate) fn take_back(&mut self, node: usize, ops: usize) {
+        let it = &mut self.nodes[node];
+        for op in self.ops.drain(ops..).rev() {
+            assert_eq!(op.slot().chain, it.chain, "only this node spoke since");
+            (it.seq, it.previous) = (op.slot().seq, op.slot().previous);
+        }
+    }
+
     /// A node tells something.
     pub(crate) fn say(&mut self, node: usize, report: impl Into<Report>) -> OpId {
         self.op(node, vec![report.into().to_entry()])
@@ -231,6 +257,30 @@ impl World {
     pub(crate) fn ask(&mut self, who: &str, body: impl Into<command::Body>) -> CommandId {
         let command = self.sign(who, body);
         self.carry(&command)
+    }
+
+    /// An admin approves an act that ends in an hour.
+    pub(crate) fn approve(&mut self, who: &str, act: Act) -> CommandId {
+        let expires_ms = BEGIN_MS + 60 * 60 * 1000;
+        self.ask(
+            who,
+            ApproveAct {
+                act,
+                salt: [0; 16],
+                expires_ms,
+            },
+        )
+    }
+
+    /// What lets `who` sign for an account.
+    pub(crate) fn key_of(&self, who: &str, account: CommandId, scopes: Scopes) -> AddKey {
+        AddKey {
+            key: key(who),
+            scopes,
+            expires_ms: None,
+            label: who.into(),
+            consent: Consent::sign(self.genesis.network(), account.into(), &secret(2, who)),
+        }
     }
 
     /// A person opens an account of their own name.

@@ -53,6 +53,7 @@ pub(crate) const ALL: Roles = Roles {
     compute: true,
     builder: true,
     edge: true,
+    witness: true,
 };
 
 const ROUNDS_MAX: usize = 40;

@@ -37,6 +37,7 @@ const ALL: Roles = Roles {
     compute: true,
     builder: true,
     edge: true,
+    witness: true,
 };
 
 /// Frames carried before a test counts as one that never comes to rest.
