@@ -1,7 +1,9 @@
 //! What the fold promises, told by scripts of real, signed ops: what each entry does and what voids it, and
 //! that the order of arrival does not matter.
 
+mod agree;
 mod commands;
+mod finality;
 mod images;
 mod instances;
 mod names;
