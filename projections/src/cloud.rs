@@ -5,12 +5,15 @@ use ledger::clock::Hlc;
 use ledger::genesis::Genesis;
 use ledger::id::{AccountId, ActId, AgentId, BuildId, CommandId, InstanceId, NetworkId, NodeId};
 use ledger::key::PublicKey;
+use ledger::op::Chain;
+use ledger::vector::Head;
 use serde::{Deserialize, Serialize};
 
 use crate::accounts::Account;
 use crate::admin::{self, ActRecord, Admin, Charter};
 use crate::agents::Agent;
 use crate::domains::Domain;
+use crate::finality::Finality;
 use crate::images::Build;
 use crate::instances::Instance;
 use crate::keys::Key;
@@ -19,7 +22,8 @@ use crate::nodes::Node;
 use crate::outcome::CommandRecord;
 use crate::revocations::Revocation;
 
-/// How much of the log a view has folded.
+/// How much of the log a view has folded. Ops that are denied (a fork's, a revoked node's) are not in it, so
+/// it is the same on every node that folded the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
     /// Ops folded.
@@ -37,6 +41,8 @@ pub struct Cloud {
     pub genesis: Genesis,
     /// How much of the log this view has folded.
     pub position: Position,
+    /// How far it is final.
+    pub finality: Finality,
     /// Accounts by id.
     pub accounts: OrdMap<AccountId, Account>,
     /// Which account a name belongs to.
@@ -62,6 +68,10 @@ pub struct Cloud {
     pub commands: OrdMap<CommandId, CommandRecord>,
     /// Which command used a key's nonce.
     pub nonces: OrdMap<(PublicKey, [u8; 16]), CommandId>,
+    /// How far each chain is final.
+    pub certified: OrdMap<Chain, Head>,
+    /// Nodes whose membership the admins ended.
+    pub revocations: OrdMap<NodeId, Revocation>,
     /// Used nonces by the time after which their commands could not count again, in milliseconds since 1970.
     pub nonce_ends: OrdMap<(u64, PublicKey, [u8; 16]), ()>,
     /// The keys of each account.
@@ -72,8 +82,6 @@ pub struct Cloud {
     pub charters: OrdMap<NetworkId, Charter>,
     /// Acts of the admins that wait, and those done whose approvals could still come.
     pub acts: OrdMap<ActId, ActRecord>,
-    /// Nodes whose membership the admins ended.
-    pub revocations: OrdMap<NodeId, Revocation>,
     /// Kinds and versions that the admins made count.
     pub activations: OrdMap<(u16, u8), Activation>,
 }
@@ -83,6 +91,7 @@ impl Cloud {
     pub fn new(genesis: Genesis) -> Self {
         Self {
             network: genesis.network(),
+            finality: Finality::before_all(&genesis),
             position: Position::default(),
             accounts: OrdMap::new(),
             account_names: OrdMap::new(),
@@ -96,12 +105,13 @@ impl Cloud {
             domains: OrdMap::new(),
             commands: OrdMap::new(),
             nonces: OrdMap::new(),
+            certified: OrdMap::new(),
+            revocations: OrdMap::new(),
             nonce_ends: OrdMap::new(),
             account_keys: OrdMap::new(),
             admins: admin::admins_of(&genesis),
             charters: OrdMap::unit(genesis.network(), admin::charter_of(&genesis)),
             acts: OrdMap::new(),
-            revocations: OrdMap::new(),
             activations: OrdMap::new(),
             genesis,
         }

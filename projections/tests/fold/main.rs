@@ -2,8 +2,10 @@
 //! that the order of arrival does not matter.
 
 mod admin;
+mod agree;
 mod authority;
 mod commands;
+mod finality;
 mod images;
 mod instances;
 mod keys;
