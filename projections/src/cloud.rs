@@ -5,6 +5,8 @@ use ledger::clock::Hlc;
 use ledger::genesis::Genesis;
 use ledger::id::{AccountId, ActId, AgentId, BuildId, CommandId, HoldId, InstanceId, NetworkId, NodeId};
 use ledger::key::PublicKey;
+use ledger::op::Chain;
+use ledger::vector::Head;
 use serde::{Deserialize, Serialize};
 
 use crate::accounts::Account;
@@ -12,6 +14,7 @@ use crate::admin::{self, ActRecord, Admin, Charter};
 use crate::agents::Agent;
 use crate::credits::{Hold, Right};
 use crate::domains::Domain;
+use crate::finality::Finality;
 use crate::images::Build;
 use crate::instances::Instance;
 use crate::keys::Key;
@@ -20,7 +23,8 @@ use crate::nodes::Node;
 use crate::outcome::CommandRecord;
 use crate::revocations::Revocation;
 
-/// How much of the log a view has folded.
+/// How much of the log a view has folded. Ops that are denied (a fork's, a revoked node's) are not in it, so
+/// it is the same on every node that folded the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
     /// Ops folded.
@@ -38,6 +42,8 @@ pub struct Cloud {
     pub genesis: Genesis,
     /// How much of the log this view has folded.
     pub position: Position,
+    /// How far it is final.
+    pub finality: Finality,
     /// Accounts by id.
     pub accounts: OrdMap<AccountId, Account>,
     /// Which account a name belongs to.
@@ -74,6 +80,10 @@ pub struct Cloud {
     pub holds: OrdMap<HoldId, Hold>,
     /// Holds of an account by when they expire.
     pub holds_by_expiry: OrdMap<(AccountId, u64, HoldId), ()>,
+    /// How far each chain is final.
+    pub certified: OrdMap<Chain, Head>,
+    /// Nodes whose membership the admins ended.
+    pub revocations: OrdMap<NodeId, Revocation>,
     /// Used nonces by the time after which their commands could not count again, in milliseconds since 1970.
     pub nonce_ends: OrdMap<(u64, PublicKey, [u8; 16]), ()>,
     /// The keys of each account.
@@ -84,8 +94,6 @@ pub struct Cloud {
     pub charters: OrdMap<NetworkId, Charter>,
     /// Acts of the admins that wait, and those done whose approvals could still come.
     pub acts: OrdMap<ActId, ActRecord>,
-    /// Nodes whose membership the admins ended.
-    pub revocations: OrdMap<NodeId, Revocation>,
     /// Kinds and versions that the admins made count.
     pub activations: OrdMap<(u16, u8), Activation>,
 }
@@ -95,6 +103,7 @@ impl Cloud {
     pub fn new(genesis: Genesis) -> Self {
         Self {
             network: genesis.network(),
+            finality: Finality::before_all(&genesis),
             position: Position::default(),
             accounts: OrdMap::new(),
             account_names: OrdMap::new(),
@@ -113,12 +122,13 @@ impl Cloud {
             rights: OrdMap::new(),
             holds: OrdMap::new(),
             holds_by_expiry: OrdMap::new(),
+            certified: OrdMap::new(),
+            revocations: OrdMap::new(),
             nonce_ends: OrdMap::new(),
             account_keys: OrdMap::new(),
             admins: admin::admins_of(&genesis),
             charters: OrdMap::unit(genesis.network(), admin::charter_of(&genesis)),
             acts: OrdMap::new(),
-            revocations: OrdMap::new(),
             activations: OrdMap::new(),
             genesis,
         }

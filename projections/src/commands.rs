@@ -7,11 +7,13 @@
 //! verified here.
 
 use ledger::clock::Hlc;
-use ledger::command::{self, Body, Command, LIFETIME_MS_MAX, SignedCommand};
+use ledger::command::{self, Body, Command, CommandError, LIFETIME_MS_MAX, SignedCommand};
+use ledger::entry::Entry;
 use ledger::id::{AccountId, AgentId, BuildId, CommandId, OpId};
 use ledger::key::PublicKey;
 
 use crate::agents::Agent;
+use crate::cloud::Cloud;
 use crate::entries::Told;
 use crate::outcome::{CommandRecord, Outcome, Void};
 use crate::undo::{Commands, NonceEnds, Nonces, Writer};
@@ -34,36 +36,22 @@ pub(crate) struct Asked {
     pub(crate) certified_ms: Option<u64>,
 }
 
-/// What became of a carried command.
-pub(crate) struct Carried {
-    /// The name of its kind, if it was understood.
-    pub(crate) kind: Option<&'static str>,
-    /// Done, or why not.
-    pub(crate) result: Result<(), Void>,
+/// Why an entry that carries what is no command of this build is void: its kind does not count yet, or it is
+/// not well formed.
+pub(crate) fn why_not_understood(cloud: &Cloud, entry: &Entry, error: &CommandError) -> Void {
+    let kind = entry.carried().and_then(|bytes| command::kind_of(&bytes));
+    match kind.map(|kind| kinds::check(cloud, kind)) {
+        Ok(Err(void)) => void,
+        _ => Void::NotUnderstood(error.to_string()),
+    }
 }
 
 /// Does what a carried command asks for, or says why not, and notes it either way.
-pub(crate) fn apply(writer: &mut Writer<'_>, told: &Told, bytes: &[u8]) -> Carried {
-    let signed = match SignedCommand::decode(writer.network, bytes) {
-        Ok(signed) => signed,
-        Err(error) => {
-            let counts = command::kind_of(bytes).map(|kind| kinds::check(writer, kind));
-            let not_understood = Void::NotUnderstood(error.to_string());
-            let result = counts.unwrap_or(Ok(())).and(Err(not_understood));
-            return Carried { kind: None, result };
-        }
-    };
+pub(crate) fn apply(writer: &mut Writer<'_>, told: &Told, signed: &SignedCommand) -> Result<(), Void> {
     let command = signed.command();
-    if let Err(void) = kinds::check(writer, signed.kind()) {
-        let result = Err(void);
-        return Carried { kind: None, result };
-    }
-    let kind = command.body.name();
+    kinds::check(writer, signed.kind())?;
     if writer.commands.contains_key(&signed.id()) {
-        return Carried {
-            kind: Some(kind),
-            result: Err(Void::Replayed),
-        };
+        return Err(Void::Replayed);
     }
     let asked = Asked {
         command: signed.id(),
@@ -84,15 +72,12 @@ pub(crate) fn apply(writer: &mut Writer<'_>, told: &Told, bytes: &[u8]) -> Carri
     let record = CommandRecord {
         key: command.key,
         op: told.op,
-        kind: kind.to_owned(),
+        kind: command.body.name().to_owned(),
         at: told.at,
         outcome,
     };
     writer.put::<Commands>(signed.id(), record);
-    Carried {
-        kind: Some(kind),
-        result,
-    }
+    result
 }
 
 fn use_nonce(writer: &mut Writer<'_>, asked: &Asked, command: &Command) -> Result<(), Void> {
@@ -213,7 +198,7 @@ mod tests {
     use ledger::key::SecretKey;
 
     use super::*;
-    use crate::cloud::Cloud;
+    use crate::undo::UndoLog;
 
     const BEGIN_MS: u64 = 1_000_000;
 
@@ -241,7 +226,7 @@ mod tests {
             effective_ms: now_ms,
             certified_ms,
         };
-        apply(&mut Writer::new(cloud), &told, command.bytes()).result
+        apply(&mut Writer::new(cloud, &mut UndoLog::default()), &told, command)
     }
 
     #[test]

@@ -75,7 +75,7 @@ pub struct Hold {
 
 /// The time as of a position.
 fn position_ms(cloud: &Cloud) -> u64 {
-    cloud.position.hlc.ms()
+    cloud.position.hlc.ms().max(cloud.finality.time_ms)
 }
 
 /// The time that a command is judged by.

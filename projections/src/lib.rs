@@ -3,7 +3,8 @@
 //! node, and what an entry asks for that cannot be is `Void` with a reason.
 //!
 //! In reading order: [`cloud`] is all views at one position; [`outcome`] is what becomes of an entry;
-//! [`fold`] keeps a `Cloud` up to date, rewinding for late ops; `entries` and `commands` say whether an
+//! [`fold`] keeps a `Cloud` up to date, rewinding for late ops; [`finality`] is how far it stands for ever,
+//! [`revocations`] and `denials` what does not count though it is in the log; `entries` and `commands` say whether an
 //! entry counts at all, then one file for each area what it does, through the writer of `undo`;
 //! [`rendezvous`] chooses between rivals; [`names`] tells whose a name is for good; [`queries`] are what several readers of a `Cloud` ask.
 //!
@@ -37,8 +38,10 @@ pub mod agents;
 pub mod cloud;
 mod commands;
 pub mod credits;
+mod denials;
 pub mod domains;
 mod entries;
+pub mod finality;
 pub mod fold;
 pub mod images;
 pub mod instances;
@@ -50,7 +53,7 @@ pub mod outcome;
 pub mod queries;
 pub mod rendezvous;
 pub mod revocations;
-mod undo;
+pub mod undo;
 
 // Some files of tests/fold are shared by tests inside the crate.
 #[cfg(test)]

@@ -213,6 +213,7 @@ mod tests {
     use ledger::key::SecretKey;
 
     use super::*;
+    use crate::undo::UndoLog;
 
     const BEGIN_MS: u64 = 1_000_000;
     const NODE: NodeId = NodeId([1; 32]);
@@ -249,7 +250,8 @@ mod tests {
             created_ms: 0,
             salt: [0; 16],
         });
-        let mut writer = Writer::new(&mut cloud);
+        let mut log = UndoLog::default();
+        let mut writer = Writer::new(&mut cloud, &mut log);
         assert_eq!(open(&mut writer, &told(BEGIN_MS, None)), Ok(()));
         cloud
     }
@@ -280,9 +282,15 @@ mod tests {
         let last = renewal_ms + LEASE_MS;
         let mut renewed = joined();
         let told = told(renewal_ms, Some(renewal_ms));
-        assert_eq!(renew(&mut Writer::new(&mut renewed), &told), Ok(()));
+        assert_eq!(
+            renew(&mut Writer::new(&mut renewed, &mut UndoLog::default()), &told),
+            Ok(())
+        );
         let mut started = joined();
-        assert_eq!(open(&mut Writer::new(&mut started), &told), Ok(()));
+        assert_eq!(
+            open(&mut Writer::new(&mut started, &mut UndoLog::default()), &told),
+            Ok(())
+        );
         for cloud in [renewed, started] {
             assert_eq!(check_member(&cloud, NODE, Some(last)), Ok(()));
             assert!(check_member(&cloud, NODE, Some(last + 1)).is_err());
@@ -293,7 +301,8 @@ mod tests {
     fn an_expired_node_comes_back_by_the_admins_alone() {
         let now_ms = BEGIN_MS + LEASE_MS + 1;
         let mut cloud = joined();
-        let mut writer = Writer::new(&mut cloud);
+        let mut log = UndoLog::default();
+        let mut writer = Writer::new(&mut cloud, &mut log);
         let expired = Err(Void::MembershipExpired);
         assert_eq!(open(&mut writer, &told(now_ms, Some(now_ms))), expired);
         assert_eq!(reinstate(&mut writer, &asked(now_ms), NODE), Ok(()));
@@ -305,7 +314,8 @@ mod tests {
     fn an_expired_node_can_be_revoked_and_a_new_lease_does_not_help_it() {
         let now_ms = BEGIN_MS + LEASE_MS + 1;
         let mut cloud = joined();
-        let mut writer = Writer::new(&mut cloud);
+        let mut log = UndoLog::default();
+        let mut writer = Writer::new(&mut cloud, &mut log);
         assert_eq!(revoke(&mut writer, &asked(now_ms), NODE, Some(7)), Ok(()));
         assert_eq!(check_member(&writer, NODE, Some(now_ms)), Err(Void::NodeRevoked));
         assert!(revoke(&mut writer, &asked(now_ms), NODE, None).is_err());

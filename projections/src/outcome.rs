@@ -110,6 +110,12 @@ pub enum Void {
     /// The time of what it rests on is over.
     #[error("{0} has expired")]
     Lapsed(String),
+    /// Two ops stand in one place of the chain, this one is neither before that place nor final.
+    #[error("the chain of its op was forked: submit it through another node")]
+    Quarantined,
+    /// The op's node was revoked, and the op is not among what still counts of it.
+    #[error("the node of its op was revoked, and the op is past the cut-off: submit it through another node")]
+    CutOff,
     /// The key lacks what the command needs.
     #[error("the key has no scope `{0}`: sign with one that has, or have one added that has")]
     NoScope(Scope),

@@ -149,7 +149,12 @@ pub enum CommandError {
 impl SignedCommand {
     /// Reads a command and computes its id; the signature is checked by whoever asks for [`Self::check`].
     pub fn decode(network: NetworkId, bytes: &[u8]) -> Result<Self, CommandError> {
-        let frame = Frame::read(bytes)?;
+        Self::read(network, bytes.to_vec())
+    }
+
+    /// As [`Self::decode`], of bytes that are given away.
+    pub(crate) fn read(network: NetworkId, bytes: Vec<u8>) -> Result<Self, CommandError> {
+        let frame = Frame::read(&bytes)?;
         let id = command_id(network, frame.unsigned);
         let Frame {
             key,
@@ -171,7 +176,7 @@ impl SignedCommand {
             id,
             kind: (entry.kind, entry.version),
             command,
-            bytes: bytes.to_vec(),
+            bytes,
             signature,
         })
     }

@@ -19,11 +19,12 @@ use self::script::{BEGIN_MS, Dice, World};
 use super::*;
 use crate::cloud::Position;
 use crate::outcome::Outcome;
-use crate::undo::{Prior, undo};
+use crate::undo::UndoLog;
 
 mod history;
 #[path = "../../tests/fold/purses.rs"]
 mod purses;
+mod quarantine;
 #[allow(dead_code, reason = "these tests need only a part of the script")]
 #[path = "../../tests/fold/script.rs"]
 mod script;
@@ -35,8 +36,6 @@ type Mints = BTreeMap<OpId, (AccountId, u64)>;
 struct Step {
     place: (OrderKey, OpId),
     op: Op,
-    position: Position,
-    priors: Vec<Prior>,
     outcomes: Vec<Outcome>,
 }
 
@@ -44,6 +43,7 @@ struct Step {
 struct SmallFold {
     cloud: Cloud,
     mints: Mints,
+    undo: UndoLog,
     steps: Vec<Step>,
 }
 
@@ -52,6 +52,7 @@ impl SmallFold {
         Self {
             cloud: Cloud::new(genesis.clone()),
             mints: mints.clone(),
+            undo: UndoLog::default(),
             steps: Vec::new(),
         }
     }
@@ -68,8 +69,7 @@ impl SmallFold {
         let tail = self.steps.split_off(keep);
         let mut later = Vec::new();
         for step in tail.into_iter().rev() {
-            undo(&mut self.cloud, step.priors.into_iter());
-            self.cloud.position = step.position;
+            self.undo.undo_step(&mut self.cloud);
             assert_sums(&self.cloud);
             later.push(step.op);
         }
@@ -81,25 +81,22 @@ impl SmallFold {
 
     fn fold(&mut self, op: Op) {
         let position = self.cloud.position;
-        let mut writer = Writer::new(&mut self.cloud);
+        let mut writer = Writer::new(&mut self.cloud, &mut self.undo);
         let entries = 0..op.body().entries.len();
         let outcomes = entries
-            .map(|index| crate::entries::apply(&mut writer, &op, index).1)
+            .map(|index| crate::entries::apply(&mut writer, &op, index))
             .collect();
         if let Some((account, amount)) = self.mints.get(&op.id()) {
             let _ = mint(&mut writer, *account, *amount);
         }
-        let priors = writer.into_priors();
-        self.cloud.position = Position {
+        writer.end(Position {
             ops: position.ops + 1,
             hlc: position.hlc.max(op.body().hlc),
-        };
+        });
         assert_sums(&self.cloud);
         self.steps.push(Step {
             place: (op.order(), op.id()),
             op,
-            position,
-            priors,
             outcomes,
         });
     }
@@ -254,7 +251,8 @@ fn no_more_is_minted_than_can_be_summed() {
     let scene = Scene::new();
     let mut cloud = scene.fold().cloud;
     let before = cloud.clone();
-    let mut writer = Writer::new(&mut cloud);
+    let mut undo = UndoLog::default();
+    let mut writer = Writer::new(&mut cloud, &mut undo);
     let refused = mint(&mut writer, scene.bob, u64::MAX - 99);
     assert!(matches!(refused, Err(Void::Refused(_))), "{refused:?}");
     let nobody = mint(&mut writer, AccountId([1; 32]), 1);

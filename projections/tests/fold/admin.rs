@@ -257,6 +257,7 @@ fn only_members_are_named_as_witnesses() {
         node: one,
         cutoff: None,
     };
+    world.sees_all = true;
     world.approve("admin", revoke);
     world.approve("admin", set(&[one]));
     let cloud = check_ops(

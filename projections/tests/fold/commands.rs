@@ -265,7 +265,7 @@ fn a_stranger_carries_nothing_and_uses_nothing_up() {
         &world,
         from,
         &[
-            "Carry: the node that says so has no right to",
+            "BuildImage: the node that says so has no right to",
             "BuildImage: applied",
         ],
     );

@@ -2,9 +2,11 @@
 //! that the order of arrival does not matter.
 
 mod admin;
+mod agree;
 mod authority;
 mod commands;
 mod credits;
+mod finality;
 mod images;
 mod instances;
 mod keys;

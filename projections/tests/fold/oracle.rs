@@ -4,19 +4,14 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use ledger::clock::Hlc;
 use ledger::command::{Body, Command, LIFETIME_MS_MAX, SignedCommand};
 use ledger::entry::EntryError;
 use ledger::genesis::Genesis;
 use ledger::id::{AccountId, AgentId, BuildId, CommandId, InstanceId, NodeId, OpId};
 use ledger::key::PublicKey;
-use ledger::op::Op;
+use ledger::op::{Chain, Op};
 use ledger::report::Report;
 use ledger::report::instances::{Phase, PlaceInstance};
-use projections::cloud::Cloud;
-use projections::images::BuildState;
-use projections::instances::Wanted;
-use projections::outcome::Outcome;
 use projections::rendezvous::rank;
 
 use crate::authority::Authority;
@@ -26,34 +21,35 @@ use crate::purses::Purses;
 pub(crate) type Verdict = &'static str;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Thing {
-    owner: AccountId,
-    name: String,
-    wanted: char,
+pub(crate) struct Thing {
+    pub(crate) owner: AccountId,
+    pub(crate) name: String,
+    pub(crate) wanted: char,
     /// generation, node, op
-    placements: Vec<(u64, NodeId, OpId)>,
-    status: Option<(u64, u32, u8)>,
-    hopeless: bool,
+    pub(crate) placements: Vec<(u64, NodeId, OpId)>,
+    pub(crate) status: Option<(u64, u32, u8)>,
+    pub(crate) hopeless: bool,
 }
 
 /// What is so, by the plain rules.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Oracle {
-    accounts: BTreeMap<AccountId, (String, PublicKey)>,
-    nodes: BTreeMap<NodeId, u64>,
-    builds: BTreeMap<BuildId, (AccountId, char)>,
-    agents: BTreeMap<AgentId, (AccountId, String, BuildId, u64)>,
-    domains: BTreeMap<String, (AccountId, AgentId)>,
-    things: BTreeMap<InstanceId, Thing>,
-    commands: BTreeMap<CommandId, (PublicKey, Verdict)>,
-    nonces: BTreeSet<(PublicKey, [u8; 16])>,
-    purses: Purses,
-    authority: Authority,
+    pub(crate) accounts: BTreeMap<AccountId, (String, PublicKey)>,
+    pub(crate) nodes: BTreeMap<NodeId, u64>,
+    pub(crate) builds: BTreeMap<BuildId, (AccountId, char)>,
+    pub(crate) agents: BTreeMap<AgentId, (AccountId, String, BuildId, u64)>,
+    pub(crate) domains: BTreeMap<String, (AccountId, AgentId)>,
+    pub(crate) things: BTreeMap<InstanceId, Thing>,
+    pub(crate) commands: BTreeMap<CommandId, (PublicKey, Verdict)>,
+    /// With when each is past.
+    pub(crate) nonces: BTreeSet<(u64, PublicKey, [u8; 16])>,
+    pub(crate) authority: Authority,
+    pub(crate) purses: Purses,
     /// What became of each entry.
     pub(crate) verdicts: BTreeMap<(OpId, usize), Verdict>,
 }
 
-fn phase(phase: &Phase) -> u8 {
+pub(crate) fn phase(phase: &Phase) -> u8 {
     match phase {
         Phase::Booted => 0,
         Phase::Serving => 1,
@@ -62,7 +58,7 @@ fn phase(phase: &Phase) -> u8 {
     }
 }
 
-fn winner(id: InstanceId, placements: &[(u64, NodeId, OpId)]) -> Option<(u64, NodeId, OpId)> {
+pub(crate) fn winner(id: InstanceId, placements: &[(u64, NodeId, OpId)]) -> Option<(u64, NodeId, OpId)> {
     placements
         .iter()
         .copied()
@@ -74,18 +70,38 @@ pub(crate) fn need(holds: bool, otherwise: Verdict) -> Result<(), Verdict> {
 }
 
 impl Oracle {
-    /// Reads all ops.
-    pub(crate) fn read(genesis: &Genesis, ops: &[Op]) -> Self {
-        let mut ops = ops.to_vec();
-        ops.sort_by_key(|op| (op.order(), op.id()));
+    /// Reads all ops: what each certificate covers (its time, ops), then the rest; of that nothing counts
+    /// from `forked` places on.
+    pub(crate) fn read(
+        genesis: &Genesis,
+        ops: &[Op],
+        certificates: &[(u64, BTreeSet<OpId>)],
+        forked: &[(Chain, u64)],
+    ) -> Self {
+        let lane = |op: &Op| certificates.iter().position(|(_, ids)| ids.contains(&op.id()));
+        let mut ops: Vec<_> = ops
+            .iter()
+            .map(|op| (lane(op).unwrap_or(certificates.len()), op))
+            .collect();
+        ops.sort_by_key(|(lane, op)| (*lane, op.order(), op.id()));
         let mut oracle = Self {
             authority: Authority::new(genesis),
             ..Self::default()
         };
-        for op in &ops {
-            oracle.purses.advance(op.body().hlc.ms());
+        for (lane, op) in ops {
+            let before = lane.checked_sub(1).map_or(0, |before| certificates[before].0);
+            let now_ms = op.body().hlc.ms().max(before);
+            let slot = op.slot();
+            let void = lane == certificates.len()
+                && forked
+                    .iter()
+                    .any(|(chain, from)| slot.chain == *chain && slot.seq >= *from);
+            if !void {
+                oracle.purses.advance(now_ms);
+            }
             for (index, entry) in op.body().entries.iter().enumerate() {
                 let verdict = match Report::from_entry(entry) {
+                    _ if void => Err("Quarantined"),
                     Err(EntryError::Unknown { kind, version })
                         if !oracle.authority.active.contains(&(kind, version)) =>
                     {
@@ -93,7 +109,7 @@ impl Oracle {
                     }
                     Err(_) => Err("NotUnderstood"),
                     Ok(Report::OpenChain(_)) if op.slot().seq == 0 && index == 0 => {
-                        let joined = oracle.authority.join(op.node(), op.body().hlc.ms());
+                        let joined = oracle.authority.join(op.node(), now_ms);
                         if joined.is_ok() {
                             oracle.nodes.insert(op.node(), op.slot().chain.incarnation);
                             oracle.purses.joined(op.node());
@@ -102,7 +118,8 @@ impl Oracle {
                     }
                     Ok(Report::OpenChain(_)) => Err("NotItsPlace"),
                     Ok(_) if let Err(verdict) = oracle.authority.member(op.node()) => Err(verdict),
-                    Ok(Report::Carry(carry)) => oracle.carry(genesis, op.body().hlc, &carry.command),
+                    Ok(Report::Carry(carry)) => oracle.carry(genesis, now_ms, before, &carry.command),
+                    Ok(Report::RenewMembership(_)) => oracle.authority.renew(op.node(), now_ms),
                     Ok(report) => oracle.report(op, &report),
                 };
                 oracle
@@ -110,10 +127,18 @@ impl Oracle {
                     .insert((op.id(), index), verdict.err().unwrap_or("Applied"));
             }
         }
+        let certified_ms = certificates.last().map_or(0, |last| last.0);
+        oracle.purses.advance(certified_ms);
         oracle
     }
 
-    fn carry(&mut self, genesis: &Genesis, at: Hlc, bytes: &[u8]) -> Result<(), Verdict> {
+    fn carry(
+        &mut self,
+        genesis: &Genesis,
+        now_ms: u64,
+        certified_ms: u64,
+        bytes: &[u8],
+    ) -> Result<(), Verdict> {
         let signed = SignedCommand::decode(genesis.network(), bytes).map_err(|_| "NotUnderstood")?;
         let (id, command) = (signed.id(), signed.command());
         need(!self.commands.contains_key(&id), "Replayed")?;
@@ -121,18 +146,26 @@ impl Oracle {
         let mine = account(&command.key);
         let own = |key: &PublicKey| *key == command.key || (mine.is_some() && account(key) == mine);
         let first = |id: &CommandId| self.commands.get(id).is_some_and(|(key, _)| own(key));
-        let result = if self.nonces.contains(&(command.key, command.nonce)) {
+        let past: Vec<_> = self.nonces.iter().take(2).copied().collect();
+        for nonce in past.into_iter().filter(|(end_ms, ..)| *end_ms < certified_ms) {
+            self.nonces.remove(&nonce);
+        }
+        let (key, nonce) = (command.key, command.nonce);
+        let used = self.nonces.iter().any(|(_, by, it)| (*by, *it) == (key, nonce));
+        let result = if used {
             Err("NonceUsed")
-        } else if at.ms() > command.not_after_ms {
+        } else if now_ms > command.not_after_ms {
             Err("Expired")
-        } else if command.not_after_ms > at.ms() + LIFETIME_MS_MAX {
+        } else if command.not_after_ms > now_ms + LIFETIME_MS_MAX {
             Err("TooFarAhead")
         } else if !command.after.iter().all(first) {
             Err("OutOfOrder")
         } else {
-            self.act(id, command, at.ms())
+            self.act(id, command, now_ms)
         };
-        self.nonces.insert((command.key, command.nonce));
+        if !used {
+            self.nonces.insert((command.not_after_ms, key, nonce));
+        }
         self.commands
             .insert(id, (command.key, result.err().unwrap_or("Applied")));
         result
@@ -296,11 +329,12 @@ impl Oracle {
                 }
                 Ok(())
             }
-            Report::OpenChain(_) | Report::Carry(_) => Ok(()),
             Report::AnnounceNode(_) | Report::Charge(_) | Report::EndHold(_) | Report::ReturnRights(_) => {
                 unreachable!("the purses know them")
             }
-            Report::RenewMembership(_) => self.authority.renew(op.node(), op.body().hlc.ms()),
+            Report::OpenChain(_) | Report::Carry(_) | Report::RenewMembership(_) => {
+                unreachable!("handled above")
+            }
         }
     }
 
@@ -331,117 +365,5 @@ impl Oracle {
             (thing.status, thing.hopeless) = (None, false);
         }
         Ok(())
-    }
-
-    /// Fails where a `Cloud` tells otherwise.
-    pub(crate) fn compare(&self, cloud: &Cloud) {
-        self.authority.compare(cloud);
-        let accounts = cloud
-            .accounts
-            .values()
-            .map(|it| (it.id, (it.name.clone(), it.key)))
-            .collect();
-        assert_eq!(self.accounts, accounts);
-        let names = cloud
-            .account_names
-            .iter()
-            .map(|(name, id)| (*id, (name.clone(), cloud.accounts[id].key)));
-        assert_eq!(self.accounts, names.collect());
-        assert_eq!(
-            self.nodes,
-            cloud.nodes.values().map(|it| (it.id, it.incarnation)).collect()
-        );
-        let state = |state: &BuildState| match state {
-            BuildState::Asked => '?',
-            BuildState::Built { .. } => 'B',
-            BuildState::Failed { .. } => 'F',
-        };
-        assert_eq!(
-            self.builds,
-            cloud
-                .builds
-                .values()
-                .map(|it| (it.id, (it.owner, state(&it.state))))
-                .collect()
-        );
-        let agents = cloud
-            .agent_names
-            .iter()
-            .map(|(name, id)| (name, &cloud.agents[id]));
-        let agents = agents.map(|(name, it)| (it.id, (it.owner, name.clone(), it.release.build, it.version)));
-        assert_eq!(self.agents, agents.collect());
-        let domains = cloud
-            .domains
-            .values()
-            .map(|it| (it.name.clone(), (it.owner, it.agent)));
-        assert_eq!(self.domains, domains.collect());
-        for it in cloud.instances.values() {
-            let mut thing = self.things[&it.id].clone();
-            let wanted = match it.wanted {
-                Wanted::Running => 'R',
-                Wanted::Stopped => 'S',
-                Wanted::Deleted => 'D',
-            };
-            let placements = it
-                .placements
-                .values()
-                .map(|it| (it.generation, it.node, it.op))
-                .collect();
-            assert_eq!(it.placed, winner(it.id, &thing.placements).map(|winner| winner.2));
-            thing.placements.sort_by_key(|placement| placement.2);
-            let (owner, name, hopeless) = (it.owner, it.request.name.clone(), it.cannot_place.is_some());
-            let status = it
-                .status
-                .as_ref()
-                .map(|it| (it.generation, it.start, phase(&it.phase)));
-            assert_eq!(
-                thing,
-                Thing {
-                    owner,
-                    name,
-                    wanted,
-                    placements,
-                    status,
-                    hopeless
-                }
-            );
-        }
-        assert_eq!(self.things.len(), cloud.instances.len());
-        let live = self.things.iter().filter(|(_, it)| it.wanted != 'D');
-        let live: BTreeMap<_, _> = live.map(|(id, it)| ((it.owner, it.name.clone()), *id)).collect();
-        assert_eq!(
-            live,
-            cloud
-                .instance_names
-                .iter()
-                .map(|(name, id)| (name.clone(), *id))
-                .collect()
-        );
-        let commands = cloud
-            .commands
-            .iter()
-            .map(|(id, it)| (*id, (it.key, name_of(&it.outcome))));
-        assert_eq!(
-            self.commands
-                .iter()
-                .map(|(id, it)| (*id, (it.0, it.1.to_owned())))
-                .collect::<BTreeMap<_, _>>(),
-            commands.collect()
-        );
-        assert_eq!(self.nonces, cloud.nonces.keys().copied().collect());
-        self.purses.compare(cloud);
-        let ends = cloud.nonce_ends.keys().map(|(_, key, nonce)| (*key, *nonce));
-        assert_eq!(self.nonces, ends.collect());
-    }
-}
-
-/// "Applied", or the name of the reason.
-pub(crate) fn name_of(outcome: &Outcome) -> String {
-    match outcome {
-        Outcome::Applied => "Applied".into(),
-        Outcome::Void(void) => format!("{void:?}")
-            .chars()
-            .take_while(char::is_ascii_alphabetic)
-            .collect(),
     }
 }

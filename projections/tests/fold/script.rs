@@ -14,7 +14,7 @@ use ledger::entry::Entry;
 use ledger::genesis::{Genesis, Invitation};
 use ledger::id::{AgentId, BuildId, CommandId, Digest, InstanceId, NodeId, OpId};
 use ledger::key::{PublicKey, SecretKey};
-use ledger::op::{Body, Chain, Op, Slot};
+use ledger::op::{Body, Chain, Dependency, Op, Slot};
 use ledger::report::images::{ImageBuilt, ImageFailed};
 use ledger::report::instances::{CannotPlace, InstanceChanged, Phase, PlaceInstance};
 use ledger::report::nodes::OpenChain;
@@ -46,6 +46,8 @@ pub(crate) struct World {
     pub(crate) ops: Vec<Op>,
     /// What the next op's clock shows, in milliseconds.
     pub(crate) now_ms: u64,
+    /// Whether the next ops name the last op of every other chain as seen.
+    pub(crate) sees_all: bool,
     nodes: Vec<ScriptNode>,
     nonce: u64,
 }
@@ -84,6 +86,7 @@ impl World {
             genesis,
             ops: Vec::new(),
             now_ms: BEGIN_MS,
+            sees_all: false,
             nodes: Vec::new(),
             nonce: 0,
         }
@@ -178,6 +181,12 @@ impl World {
     /// The node's next op, with a clock that the caller answers for.
     pub(crate) fn op_at(&mut self, node: usize, hlc: Hlc, entries: Vec<Entry>) -> OpId {
         let network = self.genesis.network();
+        let others = self.nodes.iter().enumerate();
+        let mut dependencies: Vec<Dependency> = others
+            .filter(|(index, it)| self.sees_all && *index != node && it.seq > 0)
+            .map(|(_, it)| it.previous.into())
+            .collect();
+        dependencies.sort();
         let it = &mut self.nodes[node];
         let slot = Slot {
             chain: it.chain,
@@ -189,7 +198,7 @@ impl World {
             slot,
             Body {
                 hlc,
-                dependencies: Vec::new(),
+                dependencies,
                 entries,
             },
             &it.secret,

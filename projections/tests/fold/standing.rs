@@ -1,12 +1,16 @@
 //! Names that are provisional and names that are final. The final view is here that of the first ops, as it
 //! is once a certificate covers them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ledger::clock::Hlc;
 use ledger::command::accounts::OpenAccount;
-use ledger::id::AccountId;
+use ledger::finality::checkpoint::{Checkpoint, FOLD_VERSION};
+use ledger::id::{AccountId, CheckpointId};
+use ledger::op::Op;
 use ledger::report::{Carry, Report};
+use ledger::vector::Head;
 use projections::cloud::Cloud;
 use projections::fold::Fold;
 use projections::names::{Holder, Kind, Standing, Target, holder, standing};
@@ -98,6 +102,58 @@ fn a_name_given_back_is_its_holders_until_that_is_final_whoever_claims_it() {
     assert_eq!(stands(&world, claimed), Standing::Passing { from, to });
     assert_eq!(stands(&world, claimed + 1), Standing::Provisional(to));
     assert_eq!(stands(&world, claimed + 2), Standing::Final(to));
+}
+
+fn certify(fold: &mut Fold, height: u64, time_ms: u64, covered: Vec<Op>) {
+    let checkpoint = Checkpoint {
+        height,
+        previous: CheckpointId([height as u8 - 1; 32]),
+        time_ms,
+        order: [0; 32],
+        state: [0; 32],
+        forks: [0; 32],
+        fold_version: FOLD_VERSION,
+        heads: covered
+            .iter()
+            .map(|op| {
+                let (slot, id) = (op.slot(), op.id());
+                let next = slot.seq + 1;
+                (slot.chain, Head { next, id })
+            })
+            .collect::<BTreeMap<_, _>>()
+            .into_iter()
+            .collect(),
+        next_witnesses: None,
+    };
+    fold.finalize(&checkpoint, covered);
+}
+
+#[test]
+fn nobody_wins_a_name_by_a_clock_set_back() {
+    let mut world = World::new();
+    let late = world.sign("dave", OpenAccount { name: "shop".into() });
+    let early_ms = world.now_ms;
+    world.now_ms += 10;
+    let carol = world.ask("carol", OpenAccount { name: "shop".into() });
+    let holder = Holder {
+        owner: carol.into(),
+        target: Target::Account,
+    };
+    let mut fold = Fold::new(world.genesis.clone());
+    fold.apply(world.ops.clone());
+    let stands = |fold: &Fold| standing(&fold.cloud(), &fold.final_cloud(), Kind::Account, "shop");
+    assert_eq!(stands(&fold), Standing::Provisional(holder));
+    certify(&mut fold, 1, world.now_ms, world.ops.clone());
+    assert_eq!(stands(&fold), Standing::Final(holder));
+
+    let command = late.bytes().to_vec();
+    let entry = Report::from(Carry { command }).to_entry();
+    world.op_at(1, Hlc::at_ms(early_ms), vec![entry]);
+    let backdated = world.ops.last().expect("was just made").clone();
+    fold.apply(vec![backdated.clone()]);
+    assert_eq!(stands(&fold), Standing::Final(holder));
+    certify(&mut fold, 2, world.now_ms + 1, vec![backdated]);
+    assert_eq!(stands(&fold), Standing::Final(holder));
 }
 
 #[test]
