@@ -135,10 +135,27 @@ impl ErrorCode {
             Void::HasAccount => Self::HasAccount,
             Void::NameTaken(_) => Self::NameTaken,
             Void::NotFound(_) => Self::NotFound,
-            Void::NotOwner | Void::NotItsPlace => Self::NotOwner,
+            Void::NotOwner | Void::NotItsPlace | Void::NotAdmin(_) => Self::NotOwner,
             Void::Deleted => Self::Deleted,
-            Void::Refused(_) => Self::Refused,
+            Void::Refused(_)
+            | Void::NoScope(_)
+            | Void::KeyRevoked
+            | Void::KeyExpired
+            | Void::BeyondOwn(_)
+            | Void::NotBelow
+            | Void::NoConsent
+            | Void::TooMany { .. }
+            | Void::AlreadySo(_)
+            | Void::NodeRevoked
+            | Void::MembershipExpired => Self::Refused,
+            Void::NotActive { .. } => Self::NotUnderstood,
             Void::StalePlacement | Void::AlreadyReported => Self::StaleReport,
+            Void::NotEnough { .. }
+            | Void::NotEnoughRights { .. }
+            | Void::BeyondHold { .. }
+            | Void::BeyondAllowance { .. }
+            | Void::NoPayout
+            | Void::Lapsed(_) => Self::Refused,
         }
     }
 }

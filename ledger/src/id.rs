@@ -106,10 +106,14 @@ ids! {
     BuildId;
     /// An instance: the command that launched it.
     InstanceId;
+    /// An act of the network's admins: the hash of what all who approve it sign.
+    ActId;
     /// Content outside the log: an image's manifest, a build's context.
     Digest;
     /// A recovery of the witnesses: the hash of its bytes under the network's id.
     RecoveryId;
+    /// A hold on credits: the command that signed it.
+    HoldId;
 }
 
 macro_rules! made_by_command {
@@ -122,7 +126,7 @@ macro_rules! made_by_command {
     )*};
 }
 
-made_by_command!(AccountId, AgentId, BuildId, InstanceId);
+made_by_command!(AccountId, AgentId, BuildId, InstanceId, HoldId);
 
 #[cfg(test)]
 mod tests {

@@ -14,19 +14,25 @@ use std::path::PathBuf;
 use data_encoding::HEXLOWER;
 use ledger::clock::Hlc;
 use ledger::command::accounts::OpenAccount;
+use ledger::command::admin::{Act, ApproveAct};
 use ledger::command::agents::{RegisterAgent, Release, UpdateAgent};
+use ledger::command::credits::{GrantRights, PlaceHold, ReleaseHold, TransferCredits};
 use ledger::command::domains::{ClaimDomain, ReleaseDomain};
 use ledger::command::images::BuildImage;
 use ledger::command::instances::{DeleteInstance, LaunchInstance, Shape, StartInstance, StopInstance};
+use ledger::command::keys::{AddKey, Consent, RevokeKey, Scopes};
 use ledger::command::{self, Command, SignedCommand};
 use ledger::entry::Entry;
+use ledger::finality::witness::{Witness, WitnessSet};
 use ledger::genesis::{Invitation, SignedInvitation};
-use ledger::id::{AgentId, BuildId, CommandId, Digest, InstanceId, NodeId, OpId};
+use ledger::id::{AccountId, AgentId, BuildId, CommandId, Digest, HoldId, InstanceId, NodeId, OpId};
 use ledger::journal::JournalRecord;
 use ledger::op::{Body, Chain, Dependency, Op, Slot};
+use ledger::report::credits::{Charge, EndHold, ReturnRights};
 use ledger::report::images::{ImageBuilt, ImageFailed};
 use ledger::report::instances::{CannotPlace, InstanceChanged, Phase, PlaceInstance};
-use ledger::report::nodes::{AnnounceNode, Capacity, ChainEnd, OpenChain, Roles};
+use ledger::report::nodes::{AnnounceNode, Capacity, ChainEnd, OpenChain, RenewMembership, Roles};
+use ledger::report::upcast::AnnounceNodeV1;
 use ledger::report::{Carry, Report};
 use ledger::sync::{Frame, HeadMark, Heads, Hello, Run, Unlisted};
 use ledger::vector::{Head, Vector};
@@ -96,6 +102,96 @@ fn commands() -> Vec<command::Body> {
             name: "hello.fog".into(),
         }
         .into(),
+        TransferCredits {
+            to: AccountId([9; 32]),
+            amount: 1_000_000,
+            memo: "for tea".into(),
+        }
+        .into(),
+        GrantRights {
+            node: NodeId([3; 32]),
+            incarnation: 0x0102_0304_0506_0708,
+            amount: 500,
+            expires_ms: START_MS + 1,
+        }
+        .into(),
+        PlaceHold {
+            node: NodeId([3; 32]),
+            amount: 300,
+            expires_ms: START_MS + 2,
+            purpose: "a task".into(),
+        }
+        .into(),
+        ReleaseHold {
+            hold: HoldId([10; 32]),
+        }
+        .into(),
+    ]
+}
+
+/// Commands of a kind that has several shapes, each with a name.
+fn shaped_commands() -> Vec<(&'static str, command::Body)> {
+    let add = |scopes, expires_ms| {
+        AddKey {
+            key: secret(7).public(),
+            scopes,
+            expires_ms,
+            label: "laptop".into(),
+            consent: Consent::sign(network(), AccountId([9; 32]), &secret(7)),
+        }
+        .into()
+    };
+    let part = Scopes {
+        account: false,
+        deploy: true,
+        domains: false,
+        credits: Some(500),
+    };
+    let act = |act| {
+        ApproveAct {
+            act,
+            salt: [3; 16],
+            expires_ms: START_MS,
+        }
+        .into()
+    };
+    let witness = |node, weight| Witness {
+        node: NodeId([node; 32]),
+        weight,
+    };
+    let set = WitnessSet::new(vec![witness(1, 1), witness(2, 300)]).unwrap();
+    let (node, key) = (NodeId([3; 32]), secret(8).public());
+    vec![
+        (" part", add(part, Some(START_MS))),
+        (" all", add(Scopes::ALL, None)),
+        ("", RevokeKey { key }.into()),
+        (" add admin", act(Act::AddAdmin(key))),
+        (" remove admin", act(Act::RemoveAdmin(key))),
+        (" set admins needed", act(Act::SetAdminsNeeded(2))),
+        (" revoke node", act(Act::RevokeNode { node, cutoff: None })),
+        (
+            " revoke node at",
+            act(Act::RevokeNode {
+                node,
+                cutoff: Some(300),
+            }),
+        ),
+        (" reinstate node", act(Act::ReinstateNode(node))),
+        (" set witnesses", act(Act::SetWitnesses(set))),
+        (
+            " activate",
+            act(Act::Activate {
+                kind: 0x123,
+                version: 2,
+            }),
+        ),
+        (
+            " mint",
+            act(Act::Mint {
+                account: AccountId([9; 32]),
+                amount: 1_000_000,
+            }),
+        ),
     ]
 }
 
@@ -142,6 +238,7 @@ fn reports() -> Vec<(&'static str, Report)> {
                     compute: false,
                     builder: true,
                     edge: false,
+                    witness: false,
                 },
                 addresses: vec!["/ip4/10.0.0.1/udp/4001/quic-v1".into()],
                 ipv4: vec![std::net::Ipv4Addr::new(10, 0, 0, 1)],
@@ -150,6 +247,7 @@ fn reports() -> Vec<(&'static str, Report)> {
                     memory_mib: 16_384,
                     disk_gib: 200,
                 },
+                payout: Some(AccountId([9; 32])),
             }
             .into()
         }),
@@ -194,7 +292,51 @@ fn reports() -> Vec<(&'static str, Report)> {
         (" stopped", changed(Phase::Stopped)),
         (" failed", changed(failed)),
         (" deleted", changed(Phase::Deleted)),
+        (
+            "",
+            Charge {
+                hold: HoldId([10; 32]),
+                amount: 200,
+                number: 3,
+            }
+            .into(),
+        ),
+        (
+            "",
+            EndHold {
+                hold: HoldId([10; 32]),
+            }
+            .into(),
+        ),
+        (
+            "",
+            ReturnRights {
+                account: AccountId([9; 32]),
+                incarnation: 0x0102_0304_0506_0708,
+                amount: 100,
+            }
+            .into(),
+        ),
+        ("", RenewMembership {}.into()),
     ]
+}
+
+/// Entries of versions that are read and no longer written, each with what it reads as.
+fn old_versions() -> Vec<(Entry, Report)> {
+    let old = |report| match report {
+        Report::AnnounceNode(newest) => Some(AnnounceNodeV1::of(&newest)),
+        _ => None,
+    };
+    reports()
+        .into_iter()
+        .filter_map(|(_, report)| old(report))
+        .map(|old| {
+            (
+                old.to_entry(),
+                ledger::report::upcast::announce_node_v1(old).into(),
+            )
+        })
+        .collect()
 }
 
 fn signed_command() -> SignedCommand {
@@ -324,6 +466,18 @@ fn vectors() -> BTreeMap<String, Vec<u8>> {
             entry.bytes,
         );
     }
+    for (which, body) in shaped_commands() {
+        let entry = body.to_entry();
+        add(
+            format!(
+                "kind {:#05x} v{} {}{which}",
+                entry.kind,
+                entry.version,
+                body.name()
+            ),
+            entry.bytes,
+        );
+    }
     for (which, report) in reports() {
         let entry = report.to_entry();
         add(
@@ -335,6 +489,10 @@ fn vectors() -> BTreeMap<String, Vec<u8>> {
             ),
             entry.bytes,
         );
+    }
+    for (entry, report) in old_versions() {
+        let name = format!("kind {:#05x} v{} {}", entry.kind, entry.version, report.name());
+        add(name, entry.bytes);
     }
     add("genesis".into(), ledger::codec::encode(&scene::genesis()));
     add("genesis id".into(), network().0.to_vec());
@@ -435,6 +593,11 @@ fn the_fixtures_read_back() {
         let name = format!("kind {:#05x} v{} {}", made.kind, made.version, body.name());
         assert_eq!(command::Body::from_entry(&entry(made, name)), Ok(body));
     }
+    for (which, body) in shaped_commands() {
+        let made = body.to_entry();
+        let name = format!("kind {:#05x} v{} {}{which}", made.kind, made.version, body.name());
+        assert_eq!(command::Body::from_entry(&entry(made, name)), Ok(body));
+    }
     for (which, report) in reports() {
         let made = report.to_entry();
         let name = format!(
@@ -444,6 +607,10 @@ fn the_fixtures_read_back() {
             report.name()
         );
         assert_eq!(Report::from_entry(&entry(made, name)), Ok(report));
+    }
+    for (old, report) in old_versions() {
+        let name = format!("kind {:#05x} v{} {}", old.kind, old.version, report.name());
+        assert_eq!(Report::from_entry(&entry(old, name)), Ok(report));
     }
     assert_eq!(
         SignedCommand::decode(network(), &fixtures["command"]),

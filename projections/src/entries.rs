@@ -8,7 +8,7 @@ use ledger::report::Report;
 
 use crate::outcome::{Outcome, UNKNOWN_KIND, Void};
 use crate::undo::Writer;
-use crate::{commands, images, instances, nodes};
+use crate::{commands, credits, images, instances, kinds, nodes};
 
 /// The name of the kind of an entry that carries what is not understood.
 const CARRY: &str = "Carry";
@@ -29,6 +29,8 @@ pub(crate) struct Told {
     /// When, for what expires, in milliseconds since 1970: not before the last certificate that the op comes
     /// after, so that nobody wins by setting a clock back.
     pub(crate) effective_ms: u64,
+    /// The time of the last certificate before it, in milliseconds since 1970; none before the first.
+    pub(crate) certified_ms: Option<u64>,
 }
 
 /// Does what an entry says, or says why not.
@@ -40,15 +42,21 @@ pub(crate) fn apply(writer: &mut Writer<'_>, op: &Op, index: usize) -> Outcome {
         opens_chain: op.slot().seq == 0 && index == 0,
         at: op.body().hlc,
         effective_ms: op.body().hlc.ms().max(writer.finality.time_ms),
+        certified_ms: writer.finality.certified_ms(),
     };
+    let entry = &op.body().entries[index];
+    if let Err(void) = kinds::check(writer, (entry.kind, entry.version)) {
+        return Outcome::Void(void);
+    }
     let said = &op.said(writer.network)[index];
+    let member = nodes::check_member(writer, told.node, told.certified_ms);
     let result = match said {
         Said::NotUnderstood(error) => Err(Void::NotUnderstood(error.to_string())),
-        Said::Report(Report::OpenChain(_)) => nodes::open_chain(writer, &told),
-        _ if !writer.nodes.contains_key(&told.node) => Err(Void::NotItsPlace),
+        Said::Report(Report::OpenChain(report)) => nodes::open_chain(writer, &told, report),
+        _ if member.is_err() => member,
         Said::Carried(carried) => match &**carried {
             Ok(signed) => commands::apply(writer, &told, signed),
-            Err(error) => Err(Void::NotUnderstood(error.to_string())),
+            Err(error) => Err(commands::why_not_understood(writer, entry, error)),
         },
         Said::Report(report) => match report {
             Report::OpenChain(_) | Report::Carry(_) => Err(Void::NotItsPlace),
@@ -58,6 +66,10 @@ pub(crate) fn apply(writer: &mut Writer<'_>, op: &Op, index: usize) -> Outcome {
             Report::PlaceInstance(report) => instances::place(writer, &told, report),
             Report::CannotPlace(report) => instances::cannot_place(writer, &told, report),
             Report::InstanceChanged(report) => instances::changed(writer, &told, report),
+            Report::Charge(report) => credits::charge(writer, &told, report),
+            Report::EndHold(report) => credits::end_hold(writer, &told, report),
+            Report::ReturnRights(report) => credits::return_rights(writer, &told, report),
+            Report::RenewMembership(_) => nodes::renew(writer, &told),
         },
     };
     match result {

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::commands::{Asked, check_own_agent, check_own_build};
 use crate::entries::Told;
+use crate::nodes;
 use crate::outcome::Void;
 use crate::rendezvous::{self, Rank};
 use crate::undo::{InstanceNames, Instances, Writer};
@@ -248,7 +249,7 @@ pub(crate) fn place(writer: &mut Writer<'_>, told: &Told, report: &PlaceInstance
     if instance.wanted == Wanted::Deleted {
         return Err(Void::Deleted);
     }
-    if !writer.nodes.contains_key(&report.node) {
+    if nodes::check_member(writer, report.node, told.certified_ms).is_err() {
         return Err(Void::NotFound(format!("node: {}", report.node)));
     }
     let before = match report.previous {

@@ -11,7 +11,7 @@
 
 use ledger::codec::{self, DecodeError};
 use ledger::genesis::Genesis;
-use ledger::id::{AccountId, AgentId, BuildId, CommandId, InstanceId, NetworkId, NodeId};
+use ledger::id::{AccountId, ActId, AgentId, BuildId, CommandId, HoldId, InstanceId, NetworkId, NodeId};
 use ledger::key::PublicKey;
 use ledger::op::Chain;
 use ledger::vector::Head;
@@ -19,12 +19,16 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::accounts::Account;
+use crate::admin::{ActRecord, Admin, Charter};
 use crate::agents::Agent;
 use crate::cloud::{Cloud, Position};
+use crate::credits::{Hold, Right};
 use crate::domains::Domain;
 use crate::finality::Finality;
 use crate::images::Build;
 use crate::instances::Instance;
+use crate::keys::Key as SigningKey;
+use crate::kinds::Activation;
 use crate::nodes::Node;
 use crate::outcome::CommandRecord;
 use crate::revocations::Revocation;
@@ -162,7 +166,7 @@ state! {
     tables {
         1 = Accounts accounts: AccountId => Account;
         2 = AccountNames account_names: String => AccountId;
-        3 = Keys keys: PublicKey => AccountId;
+        3 = Keys keys: PublicKey => SigningKey;
         4 = Nodes nodes: NodeId => Node;
         5 = Agents agents: AgentId => Agent;
         6 = AgentNames agent_names: String => AgentId;
@@ -174,6 +178,17 @@ state! {
         12 = Nonces nonces: (PublicKey, [u8; 16]) => CommandId;
         13 = Certified certified: Chain => Head;
         14 = Revocations revocations: NodeId => Revocation;
+        15 = NonceEnds nonce_ends: (u64, PublicKey, [u8; 16]) => ();
+        16 = AccountKeys account_keys: (AccountId, PublicKey) => ();
+        17 = Admins admins: PublicKey => Admin;
+        18 = Charters charters: NetworkId => Charter;
+        19 = Acts acts: ActId => ActRecord;
+        20 = Activations activations: (u16, u8) => Activation;
+        21 = Supply supply: () => u64;
+        22 = Balances balances: AccountId => u64;
+        23 = Rights rights: (AccountId, NodeId, u64) => Right;
+        24 = Holds holds: HoldId => Hold;
+        25 = HoldsByExpiry holds_by_expiry: (AccountId, u64, HoldId) => ();
     }
 }
 

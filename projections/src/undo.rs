@@ -10,17 +10,21 @@ use std::collections::VecDeque;
 use std::ops::Deref;
 
 use imbl::OrdMap;
-use ledger::id::{AccountId, AgentId, BuildId, CommandId, InstanceId, NodeId};
+use ledger::id::{AccountId, ActId, AgentId, BuildId, CommandId, HoldId, InstanceId, NetworkId, NodeId};
 use ledger::key::PublicKey;
 use ledger::op::Chain;
 use ledger::vector::Head;
 
 use crate::accounts::Account;
+use crate::admin::{ActRecord, Admin, Charter};
 use crate::agents::Agent;
 use crate::cloud::{Cloud, Position};
+use crate::credits::{Hold, Right};
 use crate::domains::Domain;
 use crate::images::Build;
 use crate::instances::Instance;
+use crate::keys::Key;
+use crate::kinds::Activation;
 use crate::nodes::Node;
 use crate::outcome::CommandRecord;
 use crate::revocations::Revocation;
@@ -99,7 +103,7 @@ macro_rules! tables {
 tables! {
     Accounts = accounts: AccountId => Account;
     AccountNames = account_names: String => AccountId;
-    Keys = keys: PublicKey => AccountId;
+    Keys = keys: PublicKey => Key;
     Nodes = nodes: NodeId => Node;
     Agents = agents: AgentId => Agent;
     AgentNames = agent_names: String => AgentId;
@@ -109,8 +113,19 @@ tables! {
     Domains = domains: String => Domain;
     Commands = commands: CommandId => CommandRecord;
     Nonces = nonces: (PublicKey, [u8; 16]) => CommandId;
+    Supply = supply: () => u64;
+    Balances = balances: AccountId => u64;
+    Rights = rights: (AccountId, NodeId, u64) => Right;
+    Holds = holds: HoldId => Hold;
+    HoldsByExpiry = holds_by_expiry: (AccountId, u64, HoldId) => ();
     Certified = certified: Chain => Head;
     Revocations = revocations: NodeId => Revocation;
+    NonceEnds = nonce_ends: (u64, PublicKey, [u8; 16]) => ();
+    AccountKeys = account_keys: (AccountId, PublicKey) => ();
+    Admins = admins: PublicKey => Admin;
+    Charters = charters: NetworkId => Charter;
+    Acts = acts: ActId => ActRecord;
+    Activations = activations: (u16, u8) => Activation;
 }
 
 /// What the last ops changed.

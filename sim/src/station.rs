@@ -71,6 +71,7 @@ impl Station {
             compute: has(),
             builder: has(),
             edge: has(),
+            witness: true,
         };
         let skew = options.skew_max_ms;
         let mishaps = Mishaps {
@@ -150,6 +151,7 @@ impl Station {
                 addresses: vec![address(self.index)],
                 ipv4: vec![Ipv4Addr::new(10, 0, 0, self.index as u8 + 1)],
                 capacity,
+                payout: None,
             },
         };
         let (node, outputs) = Node::open(setup, self.clock(now_ms))?;

@@ -59,6 +59,7 @@ const ALL: Roles = Roles {
     compute: true,
     builder: true,
     edge: true,
+    witness: true,
 };
 
 impl Scene {

@@ -168,7 +168,11 @@ pub(crate) async fn command(State(app): State<App>, Id(id): Id) -> Result<Json<O
 fn welcome(app: &App, command: &SignedCommand) -> Result<(), Problem> {
     let cloud = app.door.cloud();
     let (id, command) = (command.id(), command.command());
-    if cloud.keys.contains_key(&command.key) {
+    let key = cloud.keys.get(&command.key);
+    if let Some(why) = key.and_then(|key| key.check(now_ms()).err()) {
+        return Err(void_problem(id, &why));
+    }
+    if key.is_some() || cloud.admins.contains_key(&command.key) {
         return Ok(());
     }
     if let Some(first) = command

@@ -121,6 +121,7 @@ impl Memory {
                 compute: true,
                 builder: false,
                 edge: false,
+                witness: false,
             },
             addresses: vec!["/ip4/127.0.0.1/tcp/1".into()],
             ipv4: vec![[127, 0, 0, 1].into()],
@@ -129,6 +130,7 @@ impl Memory {
                 memory_mib: 4096,
                 disk_gib: 40,
             },
+            payout: None,
         });
         memory
     }

@@ -336,8 +336,9 @@ impl Finality {
 /// Who the final state says shall vote from the height after the next on, where those are others than
 /// `current`.
 fn next_witnesses(fold: &Fold, current: &WitnessSet) -> Option<WitnessSet> {
-    let wanted = fold.final_cloud().finality.next_witnesses.clone();
-    (wanted != *current).then_some(wanted)
+    let settled = fold.final_cloud();
+    let wanted = settled.witnesses_wanted();
+    (wanted != current).then(|| wanted.clone())
 }
 
 fn consensus(

@@ -41,6 +41,7 @@ const ALL: Roles = Roles {
     compute: true,
     builder: true,
     edge: true,
+    witness: true,
 };
 
 /// Frames carried before a test counts as one that never comes to rest.
@@ -247,6 +248,7 @@ pub(crate) fn setup(number: u8, incarnation: u64, stored: impl Into<Held>, journ
             addresses: vec![format!("/ip4/10.0.0.{number}/udp/1/quic-v1")],
             ipv4: vec![Ipv4Addr::new(10, 0, 0, number)],
             capacity: CAPACITY,
+            payout: None,
         },
     }
 }
