@@ -94,11 +94,16 @@ impl Oracle {
                 && forked
                     .iter()
                     .any(|(chain, from)| slot.chain == *chain && slot.seq >= *from);
+            oracle.authority.height = lane;
             for (index, entry) in op.body().entries.iter().enumerate() {
                 let verdict = match Report::from_entry(entry) {
                     _ if void => Err("Quarantined"),
                     Err(EntryError::Unknown { kind, version })
-                        if !oracle.authority.active.contains(&(kind, version)) =>
+                        if oracle
+                            .authority
+                            .active
+                            .get(&(kind, version))
+                            .is_none_or(|at| *at >= lane) =>
                     {
                         Err("NotActive")
                     }
