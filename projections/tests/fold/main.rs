@@ -17,6 +17,7 @@ mod orders;
 mod queries;
 mod rewinds;
 mod script;
+mod snapshots;
 
 use std::sync::Arc;
 

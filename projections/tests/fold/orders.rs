@@ -39,7 +39,7 @@ const ADMINS: [&str; 4] = ["admin", "admin-two", "admin-three", "k0"];
 
 /// A history: nodes with clocks that differ say things, sensible and not, about a small stock of names, so
 /// that they often meet.
-struct History {
+pub(crate) struct History {
     world: World,
     dice: Dice,
     clocks_ms: [u64; NODES],
@@ -78,7 +78,8 @@ impl History {
         }
     }
 
-    fn write(seed: u64, steps: usize) -> World {
+    /// A history of at least `steps` ops.
+    pub(crate) fn write(seed: u64, steps: usize) -> World {
         Self::write_with(seed, steps, false)
     }
 

@@ -2,8 +2,10 @@
 //!
 //! It takes the inputs that have come, gives each to the core, makes all their writes durable as one, and
 //! only then performs the rest: so many clients share one write to the disk, and nobody is told of an op
-//! that may be lost. When a write fails, the thread ends and the node with it: what it holds in memory is
-//! more than what is durable, and only a start sets that right.
+//! that may be lost. When the disk does not take a write, the thread stands still till it does (see
+//! `stalled.rs`).
+
+mod stalled;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -12,10 +14,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, ensure};
 use arc_swap::ArcSwap;
 use ledger::io::store::Store;
-use ledger::op::Op;
 use projections::cloud::Cloud;
 use reactors::action::Action;
-use reactors::node::{Input, Node, Output, SubmitError, Submitted};
+use reactors::node::{Durable, Input, Node, Output, SubmitError, Submitted, Wait};
 use reactors::observed::Observed;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
@@ -46,7 +47,8 @@ enum Message {
     Submit {
         command: Vec<u8>,
         id: ledger::id::CommandId,
-        reply: oneshot::Sender<Result<Submitted, SubmitError>>,
+        wait: Wait,
+        reply: oneshot::Sender<Result<Submitted, Refused>>,
     },
     Query(Question),
     Stop,
@@ -65,6 +67,24 @@ pub struct Snapshot {
     pub incarnation: u64,
     /// What the replica counted, read twice a second.
     pub counters: Arc<BTreeMap<String, u64>>,
+    /// Why nothing can be written now, if nothing can.
+    pub not_written: Option<NotWritten>,
+}
+
+/// The disk does not take what is to be written; with the reason.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the node cannot write to its ledger: {0}")]
+pub struct NotWritten(pub Arc<str>);
+
+/// Why a command was taken and not answered with its outcome.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The core says so.
+    #[error(transparent)]
+    Core(#[from] SubmitError),
+    /// The disk does.
+    #[error(transparent)]
+    NotWritten(#[from] NotWritten),
 }
 
 /// What performs the outputs that are not the core's own.
@@ -124,16 +144,22 @@ impl Core {
             .map_err(|_| Stopped)
     }
 
-    /// Puts a command into the log; answers when it is durable and folded. With too much waiting already, it
-    /// refuses at once.
+    /// Puts a command into the log; answers when it is durable and folded, and what else was to be waited for
+    /// has come. With too much waiting already, it refuses at once.
     pub async fn submit(
         &self,
         command: Vec<u8>,
         id: ledger::id::CommandId,
-    ) -> Result<Result<Submitted, SubmitError>, NotTaken> {
+        wait: Wait,
+    ) -> Result<Result<Submitted, Refused>, NotTaken> {
         let (reply, answer) = oneshot::channel();
         self.messages
-            .try_send(Message::Submit { command, id, reply })
+            .try_send(Message::Submit {
+                command,
+                id,
+                wait,
+                reply,
+            })
             .map_err(|error| match error {
                 mpsc::error::TrySendError::Full(_) => NotTaken::Busy,
                 mpsc::error::TrySendError::Closed(_) => NotTaken::Stopped,
@@ -256,13 +282,15 @@ pub fn start(
                 node,
                 store,
                 replies: HashMap::new(),
+                kept: stalled::Kept::new(),
                 next_token: 0,
                 snapshot,
                 announce,
                 counted: Instant::now(),
                 time: Time::default(),
             };
-            core.perform(first, &mut *shell)?;
+            let mut inbox = inbox;
+            core.perform(first, &mut inbox, &mut *shell)?;
             core.run(inbox, &mut *shell)
         })
         .context("starting the core's thread")?;
@@ -272,7 +300,9 @@ pub fn start(
 struct Thread {
     node: Node,
     store: Arc<Store>,
-    replies: HashMap<u64, oneshot::Sender<Result<Submitted, SubmitError>>>,
+    replies: HashMap<u64, oneshot::Sender<Result<Submitted, Refused>>>,
+    /// What came while the disk took nothing.
+    kept: stalled::Kept,
     next_token: u64,
     snapshot: Arc<ArcSwap<Snapshot>>,
     announce: watch::Sender<u64>,
@@ -287,6 +317,7 @@ fn view(node: &Node, counters: Arc<BTreeMap<String, u64>>) -> Snapshot {
         journal_next: node.journal_next(),
         incarnation: node.replica().chain().incarnation,
         counters,
+        not_written: None,
     }
 }
 
@@ -313,7 +344,7 @@ fn counters(node: &Node) -> BTreeMap<String, u64> {
 
 impl Thread {
     fn run(&mut self, mut inbox: mpsc::Receiver<Message>, shell: &mut dyn Shell) -> Result<()> {
-        while let Some(message) = inbox.blocking_recv() {
+        while let Some(message) = self.kept.pop_front().or_else(|| inbox.blocking_recv()) {
             let mut inputs = Vec::new();
             let mut rooms = Vec::new();
             let mut next = Some(message);
@@ -324,58 +355,70 @@ impl Thread {
                         inputs.push(input);
                         rooms.extend(room);
                     }
-                    Message::Submit { command, id, reply } => {
+                    Message::Submit {
+                        command,
+                        id,
+                        wait,
+                        reply,
+                    } => {
                         let token = self.next_token;
                         self.next_token += 1;
                         self.replies.insert(token, reply);
-                        inputs.push(Input::Submit { token, command, id });
+                        inputs.push(Input::Submit {
+                            token,
+                            command,
+                            id,
+                            wait,
+                        });
                     }
                     Message::Query(question) => {
                         // It must not see what is not durable yet.
-                        self.handle(std::mem::take(&mut inputs), shell)?;
+                        self.handle(std::mem::take(&mut inputs), &mut inbox, shell)?;
                         question(&self.node, &self.store);
                     }
-                    Message::Stop => return self.handle(inputs, shell),
+                    Message::Stop => return self.handle(inputs, &mut inbox, shell),
                 }
                 taken += 1;
                 if taken < BATCH_MAX {
-                    next = inbox.try_recv().ok();
+                    next = self.kept.pop_front().or_else(|| inbox.try_recv().ok());
                 }
             }
-            self.handle(inputs, shell)?;
+            self.handle(inputs, &mut inbox, shell)?;
             drop(rooms);
         }
         Ok(())
     }
 
-    fn handle(&mut self, inputs: Vec<Input>, shell: &mut dyn Shell) -> Result<()> {
+    fn handle(
+        &mut self,
+        inputs: Vec<Input>,
+        inbox: &mut mpsc::Receiver<Message>,
+        shell: &mut dyn Shell,
+    ) -> Result<()> {
         if inputs.is_empty() {
             return Ok(());
         }
         let now_ms = self.time.read(now_ms())?;
         let outputs = self.node.handle_all(inputs, now_ms);
-        self.perform(outputs, shell)
+        self.perform(outputs, inbox, shell)
     }
 
     /// Writes first, then the rest, in order.
-    fn perform(&mut self, outputs: Vec<Output>, shell: &mut dyn Shell) -> Result<()> {
-        let mut ops: Vec<Op> = Vec::new();
-        let mut records = Vec::new();
+    fn perform(
+        &mut self,
+        outputs: Vec<Output>,
+        inbox: &mut mpsc::Receiver<Message>,
+        shell: &mut dyn Shell,
+    ) -> Result<()> {
+        let mut durable = Durable::default();
         let mut rest = Vec::with_capacity(outputs.len());
         for output in outputs {
             match output {
-                Output::Persist { ops: more, journal } => {
-                    ops.extend(more);
-                    records.extend(journal);
-                }
+                Output::Persist(more) => durable.extend(more),
                 other => rest.push(other),
             }
         }
-        if !ops.is_empty() || !records.is_empty() {
-            self.store
-                .append(&ops, &records)
-                .context("writing to the ledger's store")?;
-        }
+        self.write(&durable, inbox)?;
         self.publish();
         for output in rest {
             match output {
@@ -385,13 +428,22 @@ impl Thread {
                 Output::Reply { token, reply } => {
                     if let Some(waiting) = self.replies.remove(&token) {
                         // The client may have gone; what it asked for is done all the same.
-                        let _ = waiting.send(reply);
+                        let _ = waiting.send(reply.map_err(Refused::from));
                     }
                 }
-                Output::Persist { .. } => {}
+                Output::Persist(_) => {}
             }
         }
         Ok(())
+    }
+
+    /// Tells those who only read that nothing can be written, or that it can again.
+    fn show_not_written(&self, not_written: Option<NotWritten>) {
+        let shown = Snapshot {
+            not_written,
+            ..(**self.snapshot.load()).clone()
+        };
+        self.snapshot.store(Arc::new(shown));
     }
 
     /// Shows the newest view to those who only read: once a batch, after it is durable.
