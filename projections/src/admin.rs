@@ -291,8 +291,11 @@ fn set_witnesses(writer: &mut Writer<'_>, asked: &Asked, set: &WitnessSet) -> Re
 }
 
 fn activate(writer: &mut Writer<'_>, asked: &Asked, kind: u16, version: u8) -> Result<(), Void> {
-    if kinds::standing(writer, kind, version) != Standing::NotYet {
-        return Err(Void::AlreadySo(format!("kind {kind} version {version} counts")));
+    let named = writer.activations.contains_key(&(kind, version));
+    if named || kinds::standing(writer, kind, version) != Standing::NotYet {
+        return Err(Void::AlreadySo(format!(
+            "kind {kind} version {version} is activated"
+        )));
     }
     if writer.activations.len() >= ACTIVATIONS_MAX {
         return Err(too_many("activations", ACTIVATIONS_MAX));
@@ -300,6 +303,7 @@ fn activate(writer: &mut Writer<'_>, asked: &Asked, kind: u16, version: u8) -> R
     let activation = Activation {
         op: asked.op,
         at: asked.at,
+        height: writer.finality.height,
     };
     writer.put::<Activations>((kind, version), activation);
     Ok(())

@@ -13,7 +13,8 @@
 //! Between parent and child only the parent revokes; siblings, and keys of different accounts, never do.
 //! Where a child acts while its parent revokes it, nothing of what it did below itself survives, as it fell
 //! with the child, and its own commands count only before the revocation in the order: the older authority
-//! wins in whichever order they come.
+//! wins in whichever order they come. Once the revocation is final nothing can come before it any more,
+//! whatever clock a node that carries commands of the revoked key claims.
 
 use ledger::clock::Hlc;
 use ledger::command::Body;

@@ -1,6 +1,7 @@
 //! Which kinds count. A network that began with older software meets kinds that not all of its nodes know:
-//! such a kind counts from the admins' act that activates it, and before that it is void on every node, also
-//! on one that knows it. A node that lacks a kind that counts cannot go on.
+//! such a kind counts from the certificate that makes the admins' act final which activates it, and before that
+//! it is void on every node, also on one that knows it. A node that lacks a kind that counts cannot go on; as
+//! what is final does not turn, it never stops for what comes to nothing.
 
 use ledger::clock::Hlc;
 use ledger::command::{self, Body};
@@ -26,6 +27,8 @@ pub struct Activation {
     pub op: OpId,
     /// When.
     pub at: Hlc,
+    /// The height of the last checkpoint then: the kind counts after the next one that holds the op.
+    pub height: u64,
 }
 
 /// Whether an entry of a kind counts.
@@ -43,7 +46,8 @@ pub enum Standing {
 pub fn standing(cloud: &Cloud, kind: u16, version: u8) -> Standing {
     let known = Report::knows(kind, version) || Body::knows(kind, version);
     judge(known, LATER.contains(&(kind, version)), || {
-        cloud.activations.contains_key(&(kind, version))
+        let activation = cloud.activations.get(&(kind, version));
+        activation.is_some_and(|it| it.height < cloud.finality.height)
     })
 }
 

@@ -32,7 +32,10 @@ pub(crate) struct Authority {
     needed: usize,
     acts: BTreeMap<ActId, (Vec<PublicKey>, bool)>,
     witnesses: WitnessSet,
-    pub(crate) active: BTreeSet<(u16, u8)>,
+    /// With how many certificates came before.
+    pub(crate) active: BTreeMap<(u16, u8), usize>,
+    /// How many certificates came before what is read now.
+    pub(crate) height: usize,
     /// Members, with when they last renewed.
     nodes: BTreeMap<NodeId, u64>,
     revoked: BTreeSet<NodeId>,
@@ -238,7 +241,11 @@ impl Authority {
             }
             Act::Activate { kind, version } => {
                 let known = ledger::report::Report::knows(*kind, *version) || Body::knows(*kind, *version);
-                need(!known && self.active.insert((*kind, *version)), "AlreadySo")?;
+                need(
+                    !known && !self.active.contains_key(&(*kind, *version)),
+                    "AlreadySo",
+                )?;
+                self.active.insert((*kind, *version), self.height);
             }
             Act::Mint { account, amount } => purses.mint(*account, *amount)?,
         }
@@ -286,6 +293,10 @@ impl Authority {
             it.reinstated.is_none().then_some(*node)
         };
         assert_eq!(self.revoked, cloud.revocations.iter().filter_map(ended).collect());
-        assert_eq!(self.active, cloud.activations.keys().copied().collect());
+        let active = cloud
+            .activations
+            .iter()
+            .map(|(kind, it)| (*kind, it.height as usize));
+        assert_eq!(self.active, active.collect());
     }
 }

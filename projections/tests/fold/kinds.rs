@@ -10,6 +10,7 @@ use projections::fold::Fold;
 use projections::kinds::{self, Standing};
 
 use crate::check_ops;
+use crate::finality::checkpoint;
 use crate::script::World;
 
 const REPORT: u16 = 0x1ff;
@@ -62,27 +63,30 @@ fn a_kind_is_void_till_the_admins_activate_it_and_then_a_node_without_it_has_to_
             "Carry: kind 255 version 1 does not count",
             "ApproveAct: applied",
             "ApproveAct: applied",
-            "ApproveAct: it is so already: kind 256 version 1 counts",
+            "ApproveAct: it is so already: kind 256 version 1 is activated",
         ],
     );
     assert!(
         cloud.nonces.keys().all(|(_, nonce)| *nonce != [2; 16]),
         "nothing is used up"
     );
-    assert_eq!(kinds::standing(&cloud, REPORT, 1), Standing::Lacking);
-    assert_eq!(kinds::standing(&cloud, REPORT, 2), Standing::NotYet);
-    assert_eq!(kinds::standing(&cloud, 0x100, 1), Standing::Active);
-
-    let before = Fold::new(world.genesis.clone()).cloud();
+    assert_eq!(kinds::standing(&cloud, REPORT, 1), Standing::NotYet, "not final");
+    let certified = checkpoint(&world, None, world.now_ms, world.ops.clone());
+    let mut fold = Fold::new(world.genesis.clone());
+    fold.finalize(&certified.checkpoint, certified.covered);
+    let last = fold.cloud();
+    assert_eq!(kinds::standing(&last, REPORT, 1), Standing::Lacking);
+    assert_eq!(kinds::standing(&last, REPORT, 2), Standing::NotYet);
+    assert_eq!(kinds::standing(&last, 0x100, 1), Standing::Active);
     for (what, kind) in [(entry(REPORT), REPORT), (carry(&world), COMMAND)] {
         world.op(1, vec![what]);
         let op = world.ops.last().expect("just made");
-        assert_eq!(kinds::lacking(&cloud, op), Some((kind, 1)));
-        assert_eq!(kinds::lacking(&before, op), None, "it is void there");
+        assert_eq!(kinds::lacking(&last, op), Some((kind, 1)));
+        assert_eq!(kinds::lacking(&cloud, op), None, "it is void there");
     }
     assert!(
         world.ops[..from]
             .iter()
-            .all(|op| kinds::lacking(&cloud, op).is_none())
+            .all(|op| kinds::lacking(&last, op).is_none())
     );
 }

@@ -1,7 +1,7 @@
 //! Who takes part.
 
 use ledger::command::accounts::OpenAccount;
-use ledger::command::admin::Act;
+use ledger::command::admin::{Act, ApproveAct};
 use ledger::command::images::BuildImage;
 use ledger::genesis::Invitation;
 use ledger::id::AccountId;
@@ -11,8 +11,10 @@ use ledger::report::Report;
 use ledger::report::nodes::{AnnounceNode, Capacity, OpenChain, RenewMembership, Roles};
 use ledger::report::upcast::AnnounceNodeV1;
 use projections::fold::Fold;
-use projections::nodes::{Membership, RENEWAL_MS_MIN};
+use projections::nodes::{LEASE_MS, Membership, RENEWAL_MS_MIN};
+use projections::outcome::{Outcome, Void};
 
+use crate::finality::checkpoint;
 use crate::script::{World, key};
 use crate::{check, check_ops};
 
@@ -370,4 +372,36 @@ fn an_invitation_counts_while_its_signer_is_an_admin() {
             "OpenChain: applied",
         ],
     );
+}
+
+/// The certificate's time ends the lease of what comes after it, and nothing else does.
+#[test]
+fn a_lease_ends_with_a_certificate() {
+    let mut world = World::new();
+    world.now_ms += LEASE_MS / 2;
+    world.say(1, RenewMembership {});
+    world.now_ms += LEASE_MS / 2;
+    let early = world.say(2, announcement("early"));
+    let certified = checkpoint(&world, None, world.now_ms, world.ops.clone());
+    let one = world.say(1, announcement("one"));
+    let two = world.say(2, announcement("two"));
+    let again = world.restart(2);
+    let approval = ApproveAct {
+        act: Act::ReinstateNode(world.node(2)),
+        salt: [0; 16],
+        expires_ms: world.now_ms + 1000,
+    };
+    let command = world.sign("admin", approval).bytes().to_vec();
+    let reinstate = world.say(1, Carry { command });
+    let back = world.say(2, announcement("back"));
+    let mut fold = Fold::new(world.genesis.clone());
+    fold.finalize(&certified.checkpoint, certified.covered);
+    fold.apply(world.ops.clone());
+    let outcome = |op| fold.outcomes(op).expect("folded")[0].clone();
+    let (applied, expired) = (Outcome::Applied, Outcome::Void(Void::MembershipExpired));
+    assert_eq!(outcome(early), applied);
+    assert_eq!([two, again].map(outcome), [expired.clone(), expired]);
+    for op in [one, reinstate, back] {
+        assert_eq!(outcome(op), applied);
+    }
 }

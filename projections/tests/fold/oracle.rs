@@ -99,11 +99,16 @@ impl Oracle {
             if !void {
                 oracle.purses.advance(now_ms);
             }
+            oracle.authority.height = lane;
             for (index, entry) in op.body().entries.iter().enumerate() {
                 let verdict = match Report::from_entry(entry) {
                     _ if void => Err("Quarantined"),
                     Err(EntryError::Unknown { kind, version })
-                        if !oracle.authority.active.contains(&(kind, version)) =>
+                        if oracle
+                            .authority
+                            .active
+                            .get(&(kind, version))
+                            .is_none_or(|at| *at >= lane) =>
                     {
                         Err("NotActive")
                     }
