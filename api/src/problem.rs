@@ -131,7 +131,7 @@ impl ErrorCode {
             Void::HasAccount => Self::HasAccount,
             Void::NameTaken(_) => Self::NameTaken,
             Void::NotFound(_) => Self::NotFound,
-            Void::NotOwner | Void::NotItsPlace => Self::NotOwner,
+            Void::NotOwner | Void::NotItsPlace | Void::Quarantined | Void::CutOff => Self::NotOwner,
             Void::Deleted => Self::Deleted,
             Void::Refused(_) => Self::Refused,
             Void::StalePlacement | Void::AlreadyReported => Self::StaleReport,

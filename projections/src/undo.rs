@@ -41,10 +41,11 @@ pub(crate) trait Table {
 
 macro_rules! tables {
     ($($table:ident = $field:ident: $key:ty => $value:ty;)*) => {
-        /// What stood at a place before it was changed; `None`: nothing did.
+        /// What stood at a place before it was changed; `None`: nothing did, as most often. What did is in a
+        /// box, so that a note is small.
         #[derive(Debug)]
         #[allow(dead_code)]
-        pub(crate) enum Prior { $($table($key, Option<$value>),)* }
+        pub(crate) enum Prior { $($table($key, Option<Box<$value>>),)* }
 
         /// A place in one of the maps of a `Cloud`.
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,7 +63,7 @@ macro_rules! tables {
 
             fn restore(self, cloud: &mut Cloud) {
                 match self {$(
-                    Prior::$table(key, Some(value)) => { cloud.$field.insert(key, value); }
+                    Prior::$table(key, Some(value)) => { cloud.$field.insert(key, *value); }
                     Prior::$table(key, None) => { cloud.$field.remove(&key); }
                 )*}
             }
@@ -82,7 +83,7 @@ macro_rules! tables {
                 }
 
                 fn prior(key: $key, value: Option<$value>) -> Prior {
-                    Prior::$table(key, value)
+                    Prior::$table(key, value.map(Box::new))
                 }
             }
         )*
