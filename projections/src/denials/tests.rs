@@ -1,4 +1,4 @@
-//! Revocations that cross, by rules of their own: an announcement `revoke N` revokes node N, with `cut` as
+//! Revocations that cross, by rules of their own: an announcement named `revoke-N-CUT` revokes node N, with CUT as
 //! its cut-off; every op of a node that is not revoked leaves its mark. The plain way to the same end is
 //! `Plain`: it folds from the beginning each time.
 
@@ -44,7 +44,7 @@ fn asks(op: &Op) -> Option<(usize, Option<u64>)> {
     let [Said::Report(Report::AnnounceNode(it))] = op.said(genesis().network()) else {
         return None;
     };
-    let (node, cutoff) = it.name.strip_prefix("revoke ")?.split_once(' ')?;
+    let (node, cutoff) = it.name.strip_prefix("revoke-")?.split_once('-')?;
     Some((node.parse().ok()?, cutoff.parse().ok()))
 }
 
@@ -160,9 +160,9 @@ fn history(dice: &mut Dice, count: usize) -> (Vec<Op>, BTreeMap<OpId, BTreeSet<O
         }
         let clock = before.iter().map(|op| op.body().hlc.ms()).max().unwrap_or(0);
         let name = match dice.roll(6) {
-            0 => format!("revoke {} {}", dice.roll(NODES), dice.roll(5)),
-            1 => format!("revoke {} none", dice.roll(NODES)),
-            _ => "says something".to_owned(),
+            0 => format!("revoke-{}-{}", dice.roll(NODES), dice.roll(5)),
+            1 => format!("revoke-{}-none", dice.roll(NODES)),
+            _ => "says-something".to_owned(),
         };
         let mut dependencies: Vec<Dependency> = before.iter().map(|op| op.id().into()).collect();
         dependencies.sort();
