@@ -263,12 +263,11 @@ fn want(
     id: InstanceId,
     wanted: Wanted,
 ) -> Result<(), Void> {
-    let instance = Instance {
-        wanted,
-        wanted_at: asked.at,
-        ..find_own(writer, owner, id)?.clone()
-    };
-    writer.put::<Instances>(id, instance);
+    find_own(writer, owner, id)?;
+    writer.change::<Instances>(id, |instance| {
+        instance.wanted = wanted;
+        instance.wanted_at = asked.at;
+    });
     Ok(())
 }
 
@@ -366,11 +365,9 @@ pub(crate) fn cannot_place(writer: &mut Writer<'_>, _: &Told, report: &CannotPla
     if placed.checked_add(1) != Some(report.generation) {
         return Err(Void::StalePlacement);
     }
-    let instance = Instance {
-        cannot_place: Some(report.reason.clone()),
-        ..instance.clone()
-    };
-    writer.put::<Instances>(report.instance, instance);
+    writer.change::<Instances>(report.instance, |instance| {
+        instance.cannot_place = Some(report.reason.clone());
+    });
     Ok(())
 }
 
@@ -403,10 +400,6 @@ pub(crate) fn changed(writer: &mut Writer<'_>, told: &Told, report: &InstanceCha
         phase: report.phase.clone(),
         at: told.at,
     };
-    let instance = Instance {
-        status: Some(status),
-        ..instance.clone()
-    };
-    writer.put::<Instances>(report.instance, instance);
+    writer.change::<Instances>(report.instance, |instance| instance.status = Some(status));
     Ok(())
 }

@@ -210,6 +210,15 @@ impl<'a> Writer<'a> {
         self.log.priors.push_back(T::prior(key, prior));
     }
 
+    /// Changes what is at `key` where it lies, if something is.
+    pub(crate) fn change<T: Table>(&mut self, key: T::Key, change: impl FnOnce(&mut T::Value)) {
+        if let Some(value) = T::of(self.cloud).get_mut(&key) {
+            let prior = value.clone();
+            change(value);
+            self.log.priors.push_back(T::prior(key, Some(prior)));
+        }
+    }
+
     /// Leaves nothing at `key`.
     pub(crate) fn remove<T: Table>(&mut self, key: T::Key) {
         if let Some(prior) = T::of(self.cloud).remove(&key) {
