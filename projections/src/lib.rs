@@ -6,7 +6,8 @@
 //! [`fold`] keeps a `Cloud` up to date, rewinding for late ops; [`finality`] is how far it stands for ever,
 //! [`revocations`] and `denials` what does not count though it is in the log; `entries` and `commands` say whether an
 //! entry counts at all, then one file for each area what it does, through the writer of `undo`;
-//! [`rendezvous`] chooses between rivals; [`queries`] are what several readers of a `Cloud` ask.
+//! [`rendezvous`] chooses between rivals; [`queries`] are what several readers of a `Cloud` ask. [`state`] is a
+//! `Cloud` as entries of a [`tree`], whose root is certified and whose chunks are a snapshot.
 //!
 //! ```
 //! use ledger::clock::Hlc;
@@ -48,4 +49,6 @@ pub mod outcome;
 pub mod queries;
 pub mod rendezvous;
 pub mod revocations;
+pub mod state;
+pub mod tree;
 pub mod undo;

@@ -13,6 +13,7 @@ mod orders;
 mod queries;
 mod rewinds;
 mod script;
+mod snapshots;
 
 use std::sync::Arc;
 

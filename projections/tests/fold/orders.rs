@@ -33,7 +33,7 @@ const NODES: usize = 4;
 
 /// A history: nodes with clocks that differ say things, sensible and not, about a small stock of names, so
 /// that they often meet.
-struct History {
+pub(crate) struct History {
     world: World,
     dice: Dice,
     clocks_ms: [u64; NODES],
@@ -68,7 +68,8 @@ impl History {
         }
     }
 
-    fn write(seed: u64, steps: usize) -> World {
+    /// A history of at least `steps` ops.
+    pub(crate) fn write(seed: u64, steps: usize) -> World {
         let mut history = Self::new(seed);
         let open = || {
             vec![

@@ -2,8 +2,10 @@
 //!
 //! It takes the inputs that have come, gives each to the core, makes all their writes durable as one, and
 //! only then performs the rest: so many clients share one write to the disk, and nobody is told of an op
-//! that may be lost. When a write fails, the thread ends and the node with it: what it holds in memory is
-//! more than what is durable, and only a start sets that right.
+//! that may be lost. When the disk does not take a write, the thread stands still till it does (see
+//! `stalled.rs`).
+
+mod stalled;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -12,10 +14,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, ensure};
 use arc_swap::ArcSwap;
 use ledger::io::store::Store;
-use ledger::op::Op;
 use projections::cloud::Cloud;
 use reactors::action::Action;
-use reactors::node::{Input, Node, Output, SubmitError, Submitted};
+use reactors::node::{
+    Durable, FinalityStatus, Input, Node, Output, SubmitError, Submitted, Wait, certificate_frame,
+};
 use reactors::observed::Observed;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
@@ -34,6 +37,9 @@ const CLOCK_BACK_MAX: Duration = Duration::from_secs(2);
 /// Inputs that share one write to the disk, at most.
 const BATCH_MAX: usize = 512;
 
+/// Certificates that a peer is sent at once, at most: it tells its height again every second.
+const CERTIFICATES_AT_ONCE: usize = 256;
+
 /// How often the counters are read.
 const COUNTERS_EVERY: Duration = Duration::from_millis(500);
 
@@ -46,7 +52,8 @@ enum Message {
     Submit {
         command: Vec<u8>,
         id: ledger::id::CommandId,
-        reply: oneshot::Sender<Result<Submitted, SubmitError>>,
+        wait: Wait,
+        reply: oneshot::Sender<Result<Submitted, Refused>>,
     },
     Query(Question),
     Stop,
@@ -65,6 +72,32 @@ pub struct Snapshot {
     pub incarnation: u64,
     /// What the replica counted, read twice a second.
     pub counters: Arc<BTreeMap<String, u64>>,
+    /// Why nothing can be written now, if nothing can.
+    pub not_written: Option<NotWritten>,
+    /// What is so at the end of what is final.
+    pub final_cloud: Arc<Cloud>,
+    /// How far the network is final.
+    pub finality: FinalityStatus,
+    /// Ops that are not final.
+    pub tentative: usize,
+    /// What only an operator can mend.
+    pub alarm: Option<String>,
+}
+
+/// The disk does not take what is to be written; with the reason.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the node cannot write to its ledger: {0}")]
+pub struct NotWritten(pub Arc<str>);
+
+/// Why a command was taken and not answered with its outcome.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The core says so.
+    #[error(transparent)]
+    Core(#[from] SubmitError),
+    /// The disk does.
+    #[error(transparent)]
+    NotWritten(#[from] NotWritten),
 }
 
 /// What performs the outputs that are not the core's own.
@@ -85,6 +118,7 @@ pub struct Core {
     store: Arc<Store>,
     snapshot: Arc<ArcSwap<Snapshot>>,
     changed: watch::Receiver<u64>,
+    deadline: watch::Receiver<Option<u64>>,
 }
 
 /// The core stopped, or its thread died.
@@ -124,16 +158,22 @@ impl Core {
             .map_err(|_| Stopped)
     }
 
-    /// Puts a command into the log; answers when it is durable and folded. With too much waiting already, it
-    /// refuses at once.
+    /// Puts a command into the log; answers when it is durable and folded, and what else was to be waited for
+    /// has come. With too much waiting already, it refuses at once.
     pub async fn submit(
         &self,
         command: Vec<u8>,
         id: ledger::id::CommandId,
-    ) -> Result<Result<Submitted, SubmitError>, NotTaken> {
+        wait: Wait,
+    ) -> Result<Result<Submitted, Refused>, NotTaken> {
         let (reply, answer) = oneshot::channel();
         self.messages
-            .try_send(Message::Submit { command, id, reply })
+            .try_send(Message::Submit {
+                command,
+                id,
+                wait,
+                reply,
+            })
             .map_err(|error| match error {
                 mpsc::error::TrySendError::Full(_) => NotTaken::Busy,
                 mpsc::error::TrySendError::Closed(_) => NotTaken::Stopped,
@@ -171,6 +211,11 @@ impl Core {
     /// Changes with each new journal record; its value is the offset of the next.
     pub fn changed(&self) -> watch::Receiver<u64> {
         self.changed.clone()
+    }
+
+    /// When the core waits for a time, in milliseconds since 1970: a tick should come then.
+    pub fn deadline(&self) -> watch::Receiver<Option<u64>> {
+        self.deadline.clone()
     }
 
     /// Asks the thread to end.
@@ -238,6 +283,7 @@ pub fn start(
     let store = Arc::new(store);
     let view = view(&node, Arc::new(counters(&node)));
     let (announce, changed) = watch::channel(view.journal_next);
+    let (tell_deadline, deadline) = watch::channel(node.deadline());
     let snapshot = Arc::new(ArcSwap::from_pointee(view));
     let frame_bytes = Arc::new(Semaphore::new(FRAME_BYTES_WAITING_MAX));
     let core = Core {
@@ -246,6 +292,7 @@ pub fn start(
         store: Arc::clone(&store),
         snapshot: Arc::clone(&snapshot),
         changed,
+        deadline,
     };
     let (end, ended) = oneshot::channel::<()>();
     let thread = std::thread::Builder::new()
@@ -256,13 +303,16 @@ pub fn start(
                 node,
                 store,
                 replies: HashMap::new(),
+                kept: stalled::Kept::new(),
                 next_token: 0,
                 snapshot,
                 announce,
+                tell_deadline,
                 counted: Instant::now(),
                 time: Time::default(),
             };
-            core.perform(first, &mut *shell)?;
+            let mut inbox = inbox;
+            core.perform(first, &mut inbox, &mut *shell)?;
             core.run(inbox, &mut *shell)
         })
         .context("starting the core's thread")?;
@@ -272,10 +322,13 @@ pub fn start(
 struct Thread {
     node: Node,
     store: Arc<Store>,
-    replies: HashMap<u64, oneshot::Sender<Result<Submitted, SubmitError>>>,
+    replies: HashMap<u64, oneshot::Sender<Result<Submitted, Refused>>>,
+    /// What came while the disk took nothing.
+    kept: stalled::Kept,
     next_token: u64,
     snapshot: Arc<ArcSwap<Snapshot>>,
     announce: watch::Sender<u64>,
+    tell_deadline: watch::Sender<Option<u64>>,
     counted: Instant,
     time: Time,
 }
@@ -287,6 +340,11 @@ fn view(node: &Node, counters: Arc<BTreeMap<String, u64>>) -> Snapshot {
         journal_next: node.journal_next(),
         incarnation: node.replica().chain().incarnation,
         counters,
+        not_written: None,
+        final_cloud: node.final_cloud(),
+        finality: node.finality(),
+        tentative: node.replica().log().tentative(),
+        alarm: node.alarm(),
     }
 }
 
@@ -313,7 +371,7 @@ fn counters(node: &Node) -> BTreeMap<String, u64> {
 
 impl Thread {
     fn run(&mut self, mut inbox: mpsc::Receiver<Message>, shell: &mut dyn Shell) -> Result<()> {
-        while let Some(message) = inbox.blocking_recv() {
+        while let Some(message) = self.kept.pop_front().or_else(|| inbox.blocking_recv()) {
             let mut inputs = Vec::new();
             let mut rooms = Vec::new();
             let mut next = Some(message);
@@ -324,74 +382,101 @@ impl Thread {
                         inputs.push(input);
                         rooms.extend(room);
                     }
-                    Message::Submit { command, id, reply } => {
+                    Message::Submit {
+                        command,
+                        id,
+                        wait,
+                        reply,
+                    } => {
                         let token = self.next_token;
                         self.next_token += 1;
                         self.replies.insert(token, reply);
-                        inputs.push(Input::Submit { token, command, id });
+                        inputs.push(Input::Submit {
+                            token,
+                            command,
+                            id,
+                            wait,
+                        });
                     }
                     Message::Query(question) => {
                         // It must not see what is not durable yet.
-                        self.handle(std::mem::take(&mut inputs), shell)?;
+                        self.handle(std::mem::take(&mut inputs), &mut inbox, shell)?;
                         question(&self.node, &self.store);
                     }
-                    Message::Stop => return self.handle(inputs, shell),
+                    Message::Stop => return self.handle(inputs, &mut inbox, shell),
                 }
                 taken += 1;
                 if taken < BATCH_MAX {
-                    next = inbox.try_recv().ok();
+                    next = self.kept.pop_front().or_else(|| inbox.try_recv().ok());
                 }
             }
-            self.handle(inputs, shell)?;
+            self.handle(inputs, &mut inbox, shell)?;
             drop(rooms);
         }
         Ok(())
     }
 
-    fn handle(&mut self, inputs: Vec<Input>, shell: &mut dyn Shell) -> Result<()> {
+    fn handle(
+        &mut self,
+        inputs: Vec<Input>,
+        inbox: &mut mpsc::Receiver<Message>,
+        shell: &mut dyn Shell,
+    ) -> Result<()> {
         if inputs.is_empty() {
             return Ok(());
         }
         let now_ms = self.time.read(now_ms())?;
         let outputs = self.node.handle_all(inputs, now_ms);
-        self.perform(outputs, shell)
+        self.perform(outputs, inbox, shell)
     }
 
     /// Writes first, then the rest, in order.
-    fn perform(&mut self, outputs: Vec<Output>, shell: &mut dyn Shell) -> Result<()> {
-        let mut ops: Vec<Op> = Vec::new();
-        let mut records = Vec::new();
+    fn perform(
+        &mut self,
+        outputs: Vec<Output>,
+        inbox: &mut mpsc::Receiver<Message>,
+        shell: &mut dyn Shell,
+    ) -> Result<()> {
+        let mut durable = Durable::default();
         let mut rest = Vec::with_capacity(outputs.len());
         for output in outputs {
             match output {
-                Output::Persist { ops: more, journal } => {
-                    ops.extend(more);
-                    records.extend(journal);
-                }
+                Output::Persist(more) => durable.extend(more),
                 other => rest.push(other),
             }
         }
-        if !ops.is_empty() || !records.is_empty() {
-            self.store
-                .append(&ops, &records)
-                .context("writing to the ledger's store")?;
-        }
+        self.write(&durable, inbox)?;
         self.publish();
         for output in rest {
             match output {
                 Output::Send { to, bytes } => shell.send(to, bytes),
                 Output::Disconnect { peer, why } => shell.disconnect(peer, &why),
+                Output::TellCertificates { to, from_height } => {
+                    let stored = self.store.certificates(from_height, CERTIFICATES_AT_ONCE);
+                    for certificate in stored.context("reading certificates from the store")? {
+                        shell.send(to, certificate_frame(&certificate));
+                    }
+                }
                 Output::Act(action) => shell.act(action),
                 Output::Reply { token, reply } => {
                     if let Some(waiting) = self.replies.remove(&token) {
                         // The client may have gone; what it asked for is done all the same.
-                        let _ = waiting.send(reply);
+                        let _ = waiting.send(reply.map_err(Refused::from));
                     }
                 }
-                Output::Persist { .. } => {}
+                Output::Persist(_) => {}
             }
         }
         Ok(())
+    }
+
+    /// Tells those who only read that nothing can be written, or that it can again.
+    fn show_not_written(&self, not_written: Option<NotWritten>) {
+        let shown = Snapshot {
+            not_written,
+            ..(**self.snapshot.load()).clone()
+        };
+        self.snapshot.store(Arc::new(shown));
     }
 
     /// Shows the newest view to those who only read: once a batch, after it is durable.
@@ -404,6 +489,12 @@ impl Thread {
             Arc::clone(&self.snapshot.load().counters)
         };
         self.snapshot.store(Arc::new(view(&self.node, counted)));
+        let deadline = self.node.deadline();
+        self.tell_deadline.send_if_modified(|told| {
+            let changed = *told != deadline;
+            *told = deadline;
+            changed
+        });
         self.announce.send_if_modified(|offset| {
             let changed = *offset != journal_next;
             *offset = journal_next;
