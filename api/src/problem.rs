@@ -135,7 +135,9 @@ impl ErrorCode {
             Void::HasAccount => Self::HasAccount,
             Void::NameTaken(_) => Self::NameTaken,
             Void::NotFound(_) => Self::NotFound,
-            Void::NotOwner | Void::NotItsPlace | Void::NotAdmin(_) => Self::NotOwner,
+            Void::NotOwner | Void::NotItsPlace | Void::NotAdmin(_) | Void::Quarantined | Void::CutOff => {
+                Self::NotOwner
+            }
             Void::Deleted => Self::Deleted,
             Void::Refused(_)
             | Void::NoScope(_)

@@ -110,6 +110,20 @@ macro_rules! bodies {
                 match self { $($name::$variant(_) => ($kind, $version),)* }
             }
 
+            /// The number of its kind.
+            pub fn kind_number(&self) -> u16 {
+                match self { $($name::$variant(_) => $kind,)* }
+            }
+
+            /// The name of the kind of a number, if this build knows it.
+            #[allow(unreachable_patterns, reason = "a kind may have several versions")]
+            pub fn name_of(kind: u16) -> Option<&'static str> {
+                match kind {
+                    $($kind => Some(stringify!($variant)),)*
+                    _ => None,
+                }
+            }
+
             /// Framed for an op.
             pub fn to_entry(&self) -> $crate::entry::Entry {
                 match self { $($name::$variant(content) => $crate::entry::Entry {

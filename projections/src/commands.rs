@@ -72,7 +72,7 @@ pub(crate) fn apply(writer: &mut Writer<'_>, told: &Told, signed: &SignedCommand
     let record = CommandRecord {
         key: command.key,
         op: told.op,
-        kind: command.body.name().to_owned(),
+        kind: command.body.kind_number(),
         at: told.at,
         outcome,
     };

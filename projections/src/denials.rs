@@ -90,3 +90,6 @@ fn causal_past(ops: &[&Op], from: usize) -> BTreeSet<usize> {
     }
     past
 }
+
+#[cfg(test)]
+mod tests;

@@ -646,3 +646,18 @@ fn merge(tail: Vec<FoldedOp>, new: Vec<(Place, Op)>) -> impl Iterator<Item = Pen
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_op_takes_little_beside_itself() {
+        assert!(size_of::<FoldedOp>() <= 48, "{}", size_of::<FoldedOp>());
+        assert!(
+            size_of::<crate::undo::Prior>() <= 72,
+            "{}",
+            size_of::<crate::undo::Prior>()
+        );
+    }
+}

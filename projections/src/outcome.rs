@@ -1,6 +1,7 @@
 //! What becomes of an entry.
 
 use ledger::clock::Hlc;
+use ledger::command::Body;
 use ledger::command::keys::Scope;
 use ledger::id::{CommandId, OpId};
 use ledger::key::PublicKey;
@@ -171,10 +172,17 @@ pub struct CommandRecord {
     pub key: PublicKey,
     /// The op that carried it first.
     pub op: OpId,
-    /// The name of its kind.
-    pub kind: String,
+    /// Its kind.
+    pub kind: u16,
     /// When it entered the log.
     pub at: Hlc,
     /// What became of it.
     pub outcome: Outcome,
+}
+
+impl CommandRecord {
+    /// The name of its kind, as people see it.
+    pub fn kind_name(&self) -> &'static str {
+        Body::name_of(self.kind).unwrap_or(UNKNOWN_KIND)
+    }
 }

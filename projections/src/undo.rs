@@ -45,10 +45,11 @@ pub(crate) trait Table {
 
 macro_rules! tables {
     ($($table:ident = $field:ident: $key:ty => $value:ty;)*) => {
-        /// What stood at a place before it was changed; `None`: nothing did.
+        /// What stood at a place before it was changed; `None`: nothing did, as most often. What did is in a
+        /// box, so that a note is small.
         #[derive(Debug)]
         #[allow(dead_code)]
-        pub(crate) enum Prior { $($table($key, Option<$value>),)* }
+        pub(crate) enum Prior { $($table($key, Option<Box<$value>>),)* }
 
         /// A place in one of the maps of a `Cloud`.
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,7 +67,7 @@ macro_rules! tables {
 
             fn restore(self, cloud: &mut Cloud) {
                 match self {$(
-                    Prior::$table(key, Some(value)) => { cloud.$field.insert(key, value); }
+                    Prior::$table(key, Some(value)) => { cloud.$field.insert(key, *value); }
                     Prior::$table(key, None) => { cloud.$field.remove(&key); }
                 )*}
             }
@@ -86,7 +87,7 @@ macro_rules! tables {
                 }
 
                 fn prior(key: $key, value: Option<$value>) -> Prior {
-                    Prior::$table(key, value)
+                    Prior::$table(key, value.map(Box::new))
                 }
             }
         )*
@@ -222,6 +223,15 @@ impl<'a> Writer<'a> {
     pub(crate) fn put<T: Table>(&mut self, key: T::Key, value: T::Value) {
         let prior = T::of(self.cloud).insert(key.clone(), value);
         self.log.priors.push_back(T::prior(key, prior));
+    }
+
+    /// Changes what is at `key` where it lies, if something is.
+    pub(crate) fn change<T: Table>(&mut self, key: T::Key, change: impl FnOnce(&mut T::Value)) {
+        if let Some(value) = T::of(self.cloud).get_mut(&key) {
+            let prior = value.clone();
+            change(value);
+            self.log.priors.push_back(T::prior(key, Some(prior)));
+        }
     }
 
     /// Leaves nothing at `key`.

@@ -257,7 +257,12 @@ fn first_outcome(app: &App, id: CommandId) -> Option<Answered> {
         position: cloud.position,
         outcome: Some(record.outcome.clone()),
     };
-    Some(Ok(answer(record.kind.clone(), &submitted, true, Wait::Tentative)))
+    Some(Ok(answer(
+        record.kind_name().to_owned(),
+        &submitted,
+        true,
+        Wait::Tentative,
+    )))
 }
 
 /// The outcome of a command that is in the log and not folded yet. The layer around bounds the time.
