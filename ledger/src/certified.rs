@@ -218,7 +218,7 @@ impl Replica {
         let mut entered = Vec::new();
         for turn in turns.iter().filter(|turn| !turn.branch.is_empty()) {
             let left = self.log.swap(turn.chain, turn.seq, &turn.branch);
-            self.leave(turn.chain, turn.seq, left, &mut outputs);
+            self.leave(left, &mut outputs);
             entered.extend(turn.branch.iter().cloned());
         }
         let added = self.log.added_by(&heads).expect("every head was found or put in");

@@ -19,7 +19,7 @@ use crate::fork::{Branch, ForkProof};
 use crate::id::{NodeId, OpId};
 use crate::limbo::Waiting;
 use crate::log::Log;
-use crate::op::{Chain, Op};
+use crate::op::{Chain, Op, Slot};
 use crate::push::Told;
 use crate::replica::{Misconduct, Output, Replica};
 use crate::report::Report;
@@ -98,6 +98,17 @@ impl Replica {
         fresh
     }
 
+    /// The first of these ops in whose place another one stands, in a chain that is not known to be forked
+    /// there.
+    pub(crate) fn parting(&self, ops: &[Op]) -> Option<usize> {
+        ops.iter().position(|op| {
+            let slot = op.slot();
+            let other = self.log.at(&slot.chain, slot.seq);
+            let forked = self.log.fork_seq(&slot.chain);
+            other.is_some_and(|other| other.id() != op.id()) && forked.is_none_or(|seq| slot.seq < seq)
+        })
+    }
+
     /// Proves that the first of these ops and the one that stands in its place fork the chain. Where nothing
     /// shows the one that stands there any more, it leaves. Whether the place is settled.
     fn prove(&mut self, from: NodeId, fresh: &[Op], now_ms: u64, outputs: &mut Vec<Output>) -> bool {
@@ -108,7 +119,7 @@ impl Replica {
             }
             let left = self.log.displace(slot.chain, slot.seq);
             self.limbo.take_chain(&slot.chain, slot.seq);
-            self.leave(slot.chain, slot.seq, left, outputs);
+            self.leave(left, outputs);
             return true;
         };
         let theirs = Branch {
@@ -177,7 +188,7 @@ impl Replica {
         if !kept.is_empty() {
             outputs.push(Output::Void(kept));
         }
-        self.leave(chain, seq, left, outputs);
+        self.leave(left, outputs);
         self.let_in(void, now_ms, outputs);
         let before = seq.checked_sub(1).and_then(|before| self.log.at(&chain, before));
         if let Some(from) = from
@@ -189,10 +200,10 @@ impl Replica {
     }
 
     /// Tells that ops left the log, and no longer depends on them.
-    pub(crate) fn leave(&mut self, chain: Chain, from_seq: u64, left: Vec<Op>, outputs: &mut Vec<Output>) {
-        if left.is_empty() {
+    pub(crate) fn leave(&mut self, left: Vec<Op>, outputs: &mut Vec<Output>) {
+        let Some(Slot { chain, seq, .. }) = left.first().map(|op| *op.slot()) else {
             return;
-        }
+        };
         self.counters.left += left.len() as u64;
         let name = |op: &Op| (op.body().hlc, op.id());
         for op in &left {
@@ -211,7 +222,7 @@ impl Replica {
         }
         outputs.push(Output::Quarantined {
             chain,
-            from_seq,
+            from_seq: seq,
             ops: left,
         });
     }

@@ -97,16 +97,23 @@ impl Replica {
             return Ok(());
         }
         let waited = self.counters.waited;
-        let fresh = self.sift(from, ops.split_off(known), now_ms, outputs);
-        let since_ms = now_ms;
-        let waiting = fresh.iter().cloned().map(|op| Waiting {
-            op,
-            from,
-            live,
-            since_ms,
-        });
-        let outcome = self.admit_all(waiting.collect(), now_ms, outputs);
-        self.log.keep_tail(&fresh);
+        let mut outcome = Ok(());
+        let mut fresh = self.sift(from, ops.split_off(known), now_ms, outputs);
+        while !fresh.is_empty() {
+            let since_ms = now_ms;
+            let waiting = fresh.iter().cloned().map(|op| Waiting {
+                op,
+                from,
+                live,
+                since_ms,
+            });
+            let admitted = self.admit_all(waiting.collect(), now_ms, outputs);
+            outcome = outcome.and(admitted);
+            self.log.keep_tail(&fresh);
+            // What was let in may have let in from limbo another branch, which now stands in the way.
+            let Some(parts) = self.parting(&fresh) else { break };
+            fresh = self.sift(from, fresh.split_off(parts), now_ms, outputs);
+        }
         if brought == Brought::Wanted {
             return Ok(());
         }

@@ -45,7 +45,7 @@ fn honest(count: u8, seed: u64, verify: Verify) -> (Wire, Vec<NodeId>) {
             wire.link(*a, *b);
         }
     }
-    wire.settle(2_000);
+    wire.settle(20_000);
     (wire, nodes)
 }
 
