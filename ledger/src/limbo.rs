@@ -6,6 +6,7 @@
 //! ops. What was thrown out comes again by anti-entropy.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use crate::clock::Hlc;
 use crate::id::{NodeId, OpId};
@@ -43,6 +44,16 @@ pub(crate) struct Waiting {
     pub(crate) live: bool,
     /// Since when it waits.
     pub(crate) since_ms: u64,
+    /// What came with it, up to the signature that vouches for it.
+    pub(crate) run: Arc<[Op]>,
+    /// Bytes of what came with it and does not wait itself.
+    pub(crate) beside: usize,
+}
+
+impl Waiting {
+    fn size(&self) -> usize {
+        self.op.bytes().len() + self.beside
+    }
 }
 
 #[derive(Debug, Default)]
@@ -92,7 +103,7 @@ impl Limbo {
         }
         let arrival = self.arrived;
         self.arrived += 1;
-        let size = waiting.op.bytes().len();
+        let size = waiting.size();
         let peer = waiting.from;
         let share = self.shares.entry(peer).or_default();
         share.arrivals.insert(arrival);
@@ -145,7 +156,7 @@ impl Limbo {
             .waiting
             .remove(&arrival)
             .expect("every index points at what waits");
-        let size = waiting.op.bytes().len();
+        let size = waiting.size();
         self.ids.remove(&Dependency::from(waiting.op.id()));
         self.bytes -= size;
         match missing {

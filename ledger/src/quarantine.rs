@@ -64,28 +64,24 @@ impl Replica {
         mut fresh: Vec<Op>,
         now_ms: u64,
         outputs: &mut Vec<Output>,
-    ) -> Vec<Op> {
-        let Some(slot) = fresh.first().map(|op| *op.slot()) else {
-            return fresh;
-        };
+    ) -> Option<Vec<Op>> {
+        let slot = *fresh.first()?.slot();
         let begins = slot.previous == OpId([0; 32]);
         if (slot.seq == 0) != begins {
-            return fresh;
+            return Some(fresh);
         }
         let chain = slot.chain;
-        let forked = |log: &Log| log.fork_seq(&chain).filter(|seq| *seq <= slot.seq);
-        if forked(&self.log).is_none() {
+        if self.log.fork_seq(&chain).is_none_or(|seq| seq > slot.seq) {
             let before = slot.seq.checked_sub(1).and_then(|seq| self.log.at(&chain, seq));
-            let parts = slot.seq < self.log.next(&chain);
             if before.is_some_and(|op| op.id() != slot.previous) {
                 // The branches part before this run begins.
                 self.counters.count(&Refusal::Forked);
                 self.want(from, true, vec![slot.previous.into()], outputs);
-                return Vec::new();
+                return None;
             }
-            if parts && !self.prove(from, &fresh, now_ms, outputs) {
+            if slot.seq < self.log.next(&chain) && !self.prove(from, &fresh, now_ms, outputs) {
                 self.counters.count(&Refusal::Forked);
-                return Vec::new();
+                return None;
             }
         }
         if let Some(seq) = self.log.fork_seq(&chain) {
@@ -95,7 +91,7 @@ impl Replica {
                 self.hear_void(&void, now_ms, outputs);
             }
         }
-        fresh
+        Some(fresh).filter(|fresh| !fresh.is_empty())
     }
 
     /// The first of these ops in whose place another one stands, in a chain that is not known to be forked
@@ -182,6 +178,16 @@ impl Replica {
         for waiting in self.limbo.take_chain(&chain, seq) {
             void.insert(waiting.op.id());
             self.log.void.keep(waiting.op.clone(), Keep::Id);
+            // Together with what vouches for it, which may not wait any more.
+            let after = waiting.run.iter().skip_while(|op| op.id() != waiting.op.id());
+            for op in after.skip(1) {
+                if !self.log.contains(&op.id()) && self.log.void.keep(op.clone(), Keep::Bounded) {
+                    kept.push(op.clone());
+                } else {
+                    // That it is kept means that what follows it is.
+                    break;
+                }
+            }
             kept.push(waiting.op);
         }
         kept.retain(|op| self.log.is_void(&op.id().into()));

@@ -1,6 +1,8 @@
 //! How frames come in: decoded, their signatures checked, their ops given to the door; and how live ops go
 //! on to other peers.
 
+use std::sync::Arc;
+
 use crate::admit::{self, Refusal, Verify};
 use crate::id::NodeId;
 use crate::key::{Check, verify_all};
@@ -98,21 +100,28 @@ impl Replica {
         }
         let waited = self.counters.waited;
         let mut outcome = Ok(());
-        let mut fresh = self.sift(from, ops.split_off(known), now_ms, outputs);
-        while !fresh.is_empty() {
+        let mut fresh = ops.split_off(known);
+        loop {
+            let run: Arc<[Op]> = fresh.as_slice().into();
+            let Some(sifted) = self.sift(from, fresh, now_ms, outputs) else {
+                break;
+            };
+            fresh = sifted;
+            let beside = run[fresh.len()..].iter().map(|op| op.bytes().len()).sum();
             let since_ms = now_ms;
             let waiting = fresh.iter().cloned().map(|op| Waiting {
                 op,
                 from,
                 live,
                 since_ms,
+                run: Arc::clone(&run),
+                beside,
             });
             let admitted = self.admit_all(waiting.collect(), now_ms, outputs);
             outcome = outcome.and(admitted);
-            self.log.keep_tail(&fresh);
             // What was let in may have let in from limbo another branch, which now stands in the way.
             let Some(parts) = self.parting(&fresh) else { break };
-            fresh = self.sift(from, fresh.split_off(parts), now_ms, outputs);
+            fresh = run[parts..].to_vec();
         }
         if brought == Brought::Wanted {
             return Ok(());

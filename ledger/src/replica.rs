@@ -622,6 +622,9 @@ impl Replica {
     fn enter(&mut self, waiting: Waiting, admitted: &mut Vec<Op>, forward: &mut Vec<Waiting>) {
         let op = waiting.op.clone();
         self.log.insert(op.clone()).expect("admission judged the link");
+        if op.signature().is_none() {
+            self.log.keep_tail(&op.slot().chain, &waiting.run);
+        }
         self.clock.observe(op.body().hlc);
         self.note(&op);
         self.counters.admitted += 1;

@@ -544,7 +544,7 @@ fn what_nothing_vouches_for_stays_short_enough_to_be_proved_later() {
     let entry = Entry {
         kind: 999,
         version: 1,
-        bytes: vec![0; 30_000],
+        bytes: vec![0; 5_000],
     };
     let mut ops: Vec<Op> = (0..5)
         .map(|_| author.write(vec![], vec![entry.clone(); 2]))
@@ -552,7 +552,7 @@ fn what_nothing_vouches_for_stays_short_enough_to_be_proved_later() {
     ops.push(author.write(vec![theirs.id().into()], vec![]));
     let mut replica = replica();
     give(&mut replica, &live(&first));
-    // The head waits for its dependency, and of the 300 KB before it only 240 fit into a run.
+    // The head waits for its dependency, and of the 50 KB before it only 40 fit into a run.
     assert_eq!(admitted(&give(&mut replica, &run(&ops))).len(), 4);
     assert_eq!(replica.waiting().0, 2);
     assert_eq!(
