@@ -18,7 +18,6 @@ use crate::clock::Hlc;
 use crate::fork::{Branch, ForkProof};
 use crate::id::{NodeId, OpId};
 use crate::limbo::Waiting;
-use crate::log::Log;
 use crate::op::{Chain, Op, Slot};
 use crate::push::Told;
 use crate::replica::{Misconduct, Output, Replica};

@@ -186,11 +186,18 @@ fn an_op_whose_predecessor_stands_elsewhere_is_refused() {
 }
 
 #[test]
-fn another_op_in_a_filled_place_is_refused_and_its_bringer_is_not_blamed() {
+fn another_op_in_a_filled_place_is_not_let_in_and_its_bringer_is_not_blamed() {
     let (mut author, first) = Author::opened(2);
     let other = author.draft(vec![], vec![report("the other side").to_entry()]);
     let second = author.say("x");
-    refused(&[&first, &second], &live(&other), |c| c.forked, None);
+    let mut replica = replica();
+    give(&mut replica, &run(&[first, second.clone()]));
+    let outputs = give(&mut replica, &live(&other));
+    assert_eq!(disconnected(&outputs), None);
+    assert_eq!((replica.counters().quarantined, replica.counters().void), (1, 1));
+    assert!(matches!(&outputs[..], [
+        Output::Forked(proof), Output::Void(shown), Output::Quarantined { from_seq: 1, ops, .. }
+    ] if proof.seq == 1 && *shown == [other] && *ops == [second]));
 }
 
 #[test]

@@ -86,7 +86,7 @@ fn a_flood_of_large_ops_throws_out_its_own() {
     let mut replica = replica();
     let (first, second) = honest(3);
     replica.receive(node(3), &live(&second), START_MS);
-    for round in 0..40 {
+    for round in 0..160 {
         replica.receive(
             node(2),
             &orphans(2, 1 + round * 10_000, RUN_BYTES_MAX / 31_000, 30_000),
