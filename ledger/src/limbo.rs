@@ -55,6 +55,7 @@ pub(crate) struct Limbo {
     arrived: u64,
     waiting: BTreeMap<u64, (Waiting, Missing)>,
     ids: HashSet<OpId>,
+    named: HashMap<Dependency, u64>,
     by_op: HashMap<Dependency, BTreeSet<u64>>,
     by_time: BTreeSet<(Hlc, u64)>,
     shares: BTreeMap<NodeId, Share>,
@@ -72,6 +73,12 @@ impl Limbo {
 
     pub(crate) fn contains(&self, id: &OpId) -> bool {
         self.ids.contains(id)
+    }
+
+    /// The op that waits whose id begins so.
+    pub(crate) fn named(&self, dependency: &Dependency) -> Option<&Op> {
+        let (waiting, _) = self.waiting.get(self.named.get(dependency)?)?;
+        Some(&waiting.op)
     }
 
     /// Whether a peer may bring a further window without throwing out its own ops.
@@ -102,6 +109,7 @@ impl Limbo {
                 self.by_time.insert((hlc, arrival));
             }
         }
+        self.named.insert(waiting.op.id().into(), arrival);
         self.waiting.insert(arrival, (waiting, missing));
         self.keep_bounds(peer)
     }
@@ -143,6 +151,7 @@ impl Limbo {
             .expect("every index points at what waits");
         let size = waiting.op.bytes().len();
         self.ids.remove(&waiting.op.id());
+        self.named.remove(&waiting.op.id().into());
         self.bytes -= size;
         match missing {
             Missing::Op(dependency) => {

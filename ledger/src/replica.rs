@@ -84,9 +84,6 @@ pub enum Misconduct {
         /// Why it is refused.
         why: Refusal,
     },
-    /// It told of more chains than a vector may have.
-    #[error("it told of more than {0} chains")]
-    TooManyChains(usize),
 }
 
 /// Why a replica does not open.
@@ -332,7 +329,7 @@ impl Replica {
         let mut admitted = vec![op.clone()];
         self.admit_released(id, now_ms, &mut admitted, &mut Vec::new());
         outputs.push(Output::Admitted(admitted));
-        self.push_live(&op, None, outputs);
+        self.spread_own(&op, outputs);
         id
     }
 
@@ -359,6 +356,7 @@ impl Replica {
         let due = self.limbo.release_due(now_ms);
         // Nobody is blamed: who brought an op that turns out wrong only now may be gone.
         let _ = self.admit_all(due, now_ms, &mut outputs);
+        self.spread(&mut outputs);
         self.keep_talking(now_ms, &mut outputs);
         outputs
     }
@@ -452,9 +450,7 @@ impl Replica {
         if !admitted.is_empty() {
             outputs.push(Output::Admitted(admitted));
         }
-        for waiting in forward {
-            self.push_live(&waiting.op, Some(waiting.from), outputs);
-        }
+        self.peers.forward.append(&mut forward);
         outcome
     }
 
