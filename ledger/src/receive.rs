@@ -30,8 +30,8 @@ enum Staged {
 
 /// Successive ops of a chain.
 enum Placed {
-    /// They stand after an op that is not here.
-    Nowhere(Dependency),
+    /// They stand after an op that is not here, or was not yet.
+    Nowhere(Dependency, Stretch),
     /// One of them is not an op.
     Refused {
         chain: Chain,
@@ -45,7 +45,8 @@ struct StagedRun {
     /// The op that they were placed by, if it was only named.
     after: Option<Dependency>,
     ops: Vec<Op>,
-    /// Which checks they need: the first is that of the last op's signature. `None`: nothing of this was needed.
+    /// Which checks they need: the first is that of the last op's signature. `None`: nothing of this was needed
+    /// when the checks were gathered.
     checks: Option<Vec<usize>>,
 }
 
@@ -224,7 +225,7 @@ impl Replica {
                     .map(slot_after)
                     .or_else(|| stage.after.get(&before).copied());
                 let Some(slot) = slot.filter(|slot| slot.seq < u64::MAX - RUN_OPS_MAX as u64) else {
-                    return Placed::Nowhere(before);
+                    return Placed::Nowhere(before, stretch);
                 };
                 (slot, Some(before))
             }
@@ -255,27 +256,39 @@ impl Replica {
                 checks: None,
             });
         }
+        match self.gather(from, &ops, known, stage) {
+            Ok(needed) => Placed::Run(StagedRun {
+                after,
+                ops,
+                checks: Some(needed),
+            }),
+            Err((slot, why)) => Placed::Refused {
+                chain: slot.chain,
+                seq: slot.seq,
+                why,
+            },
+        }
+    }
+
+    /// Notes the signatures that have to be checked of a run of which so many ops are here.
+    fn gather(
+        &self,
+        from: NodeId,
+        ops: &[Op],
+        known: usize,
+        stage: &mut Stage,
+    ) -> Result<Vec<usize>, (Slot, Refusal)> {
         let mut needed = Vec::new();
         if self.verify == Verify::Real {
-            needed.extend(stage.add_signature(from, &ops[last]));
+            needed.extend(ops.last().and_then(|last| stage.add_signature(from, last)));
         }
         for op in &ops[known..] {
-            match admit::command_checks(self.network, op) {
-                Ok(checks) if self.verify == Verify::Real => {
-                    stage.add_commands(from, op, checks, &mut needed);
-                }
-                Ok(_) => {}
-                Err(why) => {
-                    let Slot { chain, seq, .. } = *op.slot();
-                    return Placed::Refused { chain, seq, why };
-                }
+            let checks = admit::command_checks(self.network, op).map_err(|why| (*op.slot(), why))?;
+            if self.verify == Verify::Real {
+                stage.add_commands(from, op, checks, &mut needed);
             }
         }
-        Placed::Run(StagedRun {
-            after,
-            ops,
-            checks: Some(needed),
-        })
+        Ok(needed)
     }
 
     /// How many of the first ops of a run are here.
@@ -307,7 +320,20 @@ impl Replica {
         let mut is_new = false;
         for placed in runs {
             match placed {
-                Placed::Nowhere(before) => {
+                Placed::Nowhere(before, stretch) if self.holds(&before) => {
+                    // It came in this call.
+                    let mut stage = Stage::default();
+                    let placed = self.place(from, stretch, &mut stage);
+                    let holds = stage.verify(|| self.chance.bytes());
+                    let Placed::Run(run) = placed else {
+                        let Placed::Refused { chain, seq, why } = placed else {
+                            continue;
+                        };
+                        return Err(self.refuse(chain, seq, why));
+                    };
+                    is_new |= self.take_run(from, live, run, &holds, now_ms, outputs)?;
+                }
+                Placed::Nowhere(before, _) => {
                     is_new = true;
                     self.counters.waited += 1;
                     self.ask_for_place(from, before, now_ms, outputs);
@@ -346,25 +372,35 @@ impl Replica {
         if !self.is_needed(&ops, known) {
             return Ok(false);
         }
-        // Not checked since it was not needed then: it comes again.
-        let Some(checks) = checks else {
-            return Ok(false);
-        };
+        // The op that it was placed by came in this call and was not let in.
+        if let Some(before) = after.filter(|before| !self.holds(before)) {
+            self.counters.waited += 1;
+            self.ask_for_place(from, before, now_ms, outputs);
+            return Ok(true);
+        }
         let head = &ops[ops.len() - 1];
         let (head_id, head_slot, signature) = (head.id(), *head.slot(), head.signature());
-        if let Some(wrong) = checks.iter().position(|check| !holds[*check]) {
+        let wrong = match checks {
+            Some(checks) => checks.iter().position(|check| !holds[*check]),
+            None => {
+                // What waited then was thrown out since.
+                let mut stage = Stage::default();
+                if let Err((slot, why)) = self.gather(from, &ops, known, &mut stage) {
+                    return Err(self.refuse(slot.chain, slot.seq, why));
+                }
+                stage
+                    .verify(|| self.chance.bytes())
+                    .iter()
+                    .position(|holds| !holds)
+            }
+        };
+        if let Some(wrong) = wrong {
             let why = if wrong > 0 {
                 Refusal::ForgedCommand
             } else {
                 Refusal::BadSignature
             };
             return Err(self.refuse(head_slot.chain, head_slot.seq, why));
-        }
-        // The op that it was placed by came in this call and was not let in.
-        if let Some(before) = after.filter(|before| !self.holds(before)) {
-            self.counters.waited += 1;
-            self.ask_for_place(from, before, now_ms, outputs);
-            return Ok(true);
         }
         if known == ops.len() {
             self.vouch(&head_id, signature, now_ms, outputs)?;
