@@ -248,7 +248,7 @@ impl Replica {
     }
 
     /// Whether a certificate waits for ops of this chain.
-    pub(crate) fn is_needed(&self, chain: &Chain) -> bool {
+    pub(crate) fn awaits_chain(&self, chain: &Chain) -> bool {
         self.pending
             .binary_search_by_key(chain, |(chain, _)| *chain)
             .is_ok()

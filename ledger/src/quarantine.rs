@@ -18,15 +18,11 @@ use crate::clock::Hlc;
 use crate::fork::{Branch, ForkProof};
 use crate::id::{NodeId, OpId};
 use crate::limbo::Waiting;
-use crate::op::{Chain, Op, Slot};
-use crate::push::Told;
+use crate::op::{Op, Slot};
 use crate::replica::{Misconduct, Output, Replica};
 use crate::report::Report;
-use crate::sync::{Frame, RUN_BYTES_MAX};
+use crate::sync::Frame;
 use crate::void::Keep;
-
-/// Conflicts that one comparison answers, at most: the next one finds more.
-const CONFLICTS_SHOWN: usize = 4;
 
 impl Replica {
     /// The proofs of forks.
@@ -40,19 +36,14 @@ impl Replica {
     }
 
     /// Whether of a run that begins with this op nothing can be of use: then its signatures need no look.
-    pub(crate) fn is_idle(&mut self, fresh: &[Op]) -> bool {
-        let Some(first) = fresh.first() else {
+    pub(crate) fn is_idle(&self, fresh: &[Op]) -> bool {
+        let Some(slot) = fresh.first().map(Op::slot) else {
             return false;
         };
-        let slot = first.slot();
-        let forked = self.log.fork_seq(&slot.chain).is_some_and(|seq| slot.seq >= seq);
-        let idle = forked
-            && !self.is_needed(&slot.chain)
-            && !fresh.iter().any(|op| self.limbo.is_waited_for(&op.id()));
-        if idle {
-            self.counters.void += fresh.len() as u64;
-        }
-        idle
+        let forked = self.log.fork_seq(&slot.chain);
+        forked.is_some_and(|seq| slot.seq >= seq)
+            && !self.awaits_chain(&slot.chain)
+            && !fresh.iter().any(|op| self.limbo.is_waited_for(&op.id()))
     }
 
     /// Takes from authentic ops that follow each other what is void, and finds forks; the rest is for the
@@ -238,7 +229,7 @@ impl Replica {
         let Some(chain) = ops.first().map(|op| op.slot().chain) else {
             return;
         };
-        let needed = self.is_needed(&chain);
+        let needed = self.awaits_chain(&chain);
         let waited = |op: &Op| self.limbo.is_waited_for(&op.id());
         let Some(from) = ops.iter().position(|op| needed || waited(op)) else {
             return;
@@ -272,25 +263,6 @@ impl Replica {
         if !released.is_empty() {
             // Nobody is blamed: who brought an op that turns out wrong only now may be gone.
             let _ = self.admit_all(released, now_ms, outputs);
-        }
-    }
-
-    /// Shows a peer our end of each chain in which it told another op than ours.
-    pub(crate) fn show_conflicts(&mut self, to: NodeId, told: &Told, now_ms: u64, outputs: &mut Vec<Output>) {
-        let other = |(chain, head): (&Chain, &crate::sync::HeadMark)| {
-            let op = self.log.at(chain, head.next.checked_sub(1)?)?;
-            (op.id().0[..8] != head.mark).then(|| op.id())
-        };
-        let ours: Vec<OpId> = told
-            .heads
-            .iter()
-            .filter_map(other)
-            .take(CONFLICTS_SHOWN)
-            .collect();
-        for id in ours {
-            if let Some(run) = self.log.run_to(&id.into(), RUN_BYTES_MAX) {
-                self.peers.serve(to, Frame::Branch(run), now_ms, outputs);
-            }
         }
     }
 }

@@ -112,9 +112,6 @@ pub enum Misconduct {
     /// It sent a proof of a fork that proves nothing.
     #[error("it sent a proof of a fork that proves nothing: {0}")]
     Proof(ProofError),
-    /// It told of more chains than a vector may have.
-    #[error("it told of more than {0} chains")]
-    TooManyChains(usize),
 }
 
 /// What the store holds. An empty part is one that there is not.
@@ -456,7 +453,7 @@ impl Replica {
         self.admit_released(id, now_ms, &mut admitted, &mut Vec::new());
         outputs.push(Output::Admitted(admitted));
         self.tell_twin(outputs);
-        self.push_live(&op, None, outputs);
+        self.spread_own(&op, outputs);
         id
     }
 
@@ -483,6 +480,7 @@ impl Replica {
         let due = self.limbo.release_due(now_ms);
         // Nobody is blamed: who brought an op that turns out wrong only now may be gone.
         let _ = self.admit_all(due, now_ms, &mut outputs);
+        self.spread(&mut outputs);
         self.keep_wanting(now_ms, &mut outputs);
         self.keep_talking(now_ms, &mut outputs);
         outputs
@@ -578,9 +576,7 @@ impl Replica {
             outputs.push(Output::Admitted(admitted));
         }
         self.tell_twin(outputs);
-        for waiting in forward {
-            self.push_live(&waiting.op, Some(waiting.from), outputs);
-        }
+        self.peers.forward.append(&mut forward);
         outcome
     }
 
