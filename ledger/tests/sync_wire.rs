@@ -58,7 +58,9 @@ fn check(what: &str, entry: impl Fn(u64) -> Entry, live_max: usize, in_run_max: 
     }
     other.hlc = author.hlc;
     replica.receive(node(3), &run(&[other_first]), START_MS);
-    replica.receive(node(2), &run(&ops), START_MS);
+    for part in ops.chunks(100) {
+        replica.receive(node(2), &run(part), START_MS);
+    }
     assert_eq!(replica.log().next(&author.chain), 301);
 
     // Live: what goes to the third peer.
