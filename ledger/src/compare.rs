@@ -5,7 +5,7 @@
 //!
 //! **Memory.** After a talk each side keeps its number, the step of its own vector, and the chains that differed
 //! in it. The chains that moved at neither side since and did not differ then are level, so the next talk lists
-//! only the others. Tags of two bytes miss a chain now and then, and a peer may be wrong: where nothing differs
+//! only the others; and of what moved here but not there it is known where it stands there. Tags of two bytes miss a chain now and then, and a peer may be wrong: where nothing differs
 //! but the roots, and after [`REMEMBERED_TALKS_MAX`] talks in any case, both begin afresh with tags.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -234,6 +234,7 @@ impl Replica {
         };
         let step = vector.step();
         if let Some(peer) = self.peers.peers.get_mut(&to) {
+            peer.met_ms = None;
             peer.greeting = Some(Greeting {
                 ms: now_ms,
                 talk,
@@ -261,6 +262,7 @@ impl Replica {
         let Some(peer) = self.peers.peers.get_mut(&from) else {
             return Ok(());
         };
+        peer.met_ms = None;
         // A greeting with tags is also the answer to one that rests on what the other does not remember.
         let crossed =
             peer.greets(now_ms) && !(afresh && peer.greeting.as_ref().is_some_and(|own| own.remembers));
@@ -293,8 +295,8 @@ impl Replica {
                 (answer, Standing::default(), listed)
             }
             Summary::Since { talk, marks } => {
-                let standing = stand(&self.log, hello.talk, marks);
-                let answer = self.answer_since(from, *talk, hello.talk, &standing);
+                let mut standing = stand(&self.log, hello.talk, marks);
+                let answer = self.answer_since(from, *talk, hello.talk, &mut standing);
                 let Some((answer, listed)) = answer else {
                     // Forgotten here, or wrong: afresh.
                     self.peers.memories.forget(&from);
@@ -352,6 +354,7 @@ impl Replica {
         let answer = List {
             talk,
             lacks: Vec::new(),
+            sent: 0,
             parts: Some(parts),
             until,
             marks,
@@ -365,15 +368,33 @@ impl Replica {
         peer: NodeId,
         since: u64,
         talk: u64,
-        standing: &Standing,
+        standing: &mut Standing,
     ) -> Option<(List, Vec<(Chain, u64)>)> {
         let vector = self.log.vector();
         let base = self.peers.memories.find(&peer, since)?;
         let moved = vector.moved_since(base.step).chain(&base.differed);
-        let moved: BTreeSet<Chain> = moved
+        let mut moved: BTreeSet<Chain> = moved
             .filter(|chain| !standing.listed.contains(chain))
             .copied()
             .collect();
+        // What was level then and did not move there still stands there where it stood here.
+        let mut held = vector.held_at(base.step).unwrap_or_default();
+        held.retain(|chain, next| {
+            moved.contains(chain) && !base.differed.contains(chain) && *next < vector.next(chain)
+        });
+        let few = held
+            .iter()
+            .map(|(chain, next)| vector.next(chain) - next)
+            .sum::<u64>()
+            <= FEW_OPS;
+        if few {
+            moved.retain(|chain| !held.contains_key(chain));
+            standing.differ.extend(held.keys());
+        } else {
+            held.clear();
+        }
+        let sent = held.len() as u64;
+        standing.behind.extend(held);
         let nothing = moved.is_empty() && standing.behind.is_empty() && !standing.is_lacking();
         if nothing || moved.len() > HEADS_MAX {
             return None;
@@ -382,6 +403,7 @@ impl Replica {
         let answer = List {
             talk,
             lacks: standing.lacks.clone(),
+            sent,
             parts: None,
             until: None,
             marks,
@@ -434,7 +456,7 @@ impl Replica {
             }
         }
         // Under constant traffic two vectors are hardly ever equal; to have all that the peer has is enough.
-        self.agreed |= !standing.is_lacking() && list.until.is_none();
+        self.agreed |= !standing.is_lacking() && list.sent == 0 && list.until.is_none();
         if list.until.is_none() {
             let base = Base {
                 talk: list.talk,

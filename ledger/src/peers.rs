@@ -24,6 +24,9 @@ use crate::sync::{Frame, HeadMark, Heads};
 /// replicas do not always greet each other at once.
 pub const GREET_EVERY_MS: u64 = 500;
 
+/// A new peer that is to greet, and does not within this time, is greeted.
+pub const MEET_MS: u64 = 150;
+
 /// A greeting that was not answered, or a push that was not granted on, is given up after this long.
 pub const STALL_MS: u64 = 2_000;
 
@@ -53,6 +56,8 @@ pub(crate) struct Peer {
     pub(crate) greeting: Option<Greeting>,
     /// What we listed to it last, unless it has told what of that it lacks.
     pub(crate) listed: Option<Listed>,
+    /// Since when it is waited for that it greets.
+    pub(crate) met_ms: Option<u64>,
     /// When it was last asked about a gap.
     asked_ms: u64,
     /// What it lacks.
@@ -84,6 +89,11 @@ impl Peer {
         let frame = frame.encode();
         self.allowance -= frame.len() as i64;
         outputs.push(Output::Send { to, frame });
+    }
+
+    /// Whether it should have greeted by now.
+    fn waits_in_vain(&self, now_ms: u64) -> bool {
+        self.met_ms.is_some_and(|ms| !within(now_ms, ms, MEET_MS))
     }
 
     /// Whether a greeting of ours is under way.
@@ -137,6 +147,7 @@ impl Peers {
         let state = Peer {
             greeting: None,
             listed: None,
+            met_ms: None,
             asked_ms: 0,
             push: Push::default(),
             pushed_ms: 0,
@@ -216,6 +227,15 @@ pub(crate) fn send(to: NodeId, frame: Frame, outputs: &mut Vec<Output>) {
 }
 
 impl Replica {
+    /// A peer is connected: the one with the smaller id greets the other, who does so when it did not come.
+    pub(crate) fn meet(&mut self, peer: NodeId, now_ms: u64, outputs: &mut Vec<Output>) {
+        if self.node() < peer {
+            self.greet(peer, now_ms, outputs);
+        } else if let Some(peer) = self.peers.peers.get_mut(&peer) {
+            peer.met_ms = Some(now_ms);
+        }
+    }
+
     /// An op came whose predecessor or dependency is missing: asks for the chain where it ends here, and
     /// begins a comparison for the rest.
     pub(crate) fn ask_for_gap(&mut self, from: NodeId, chain: Chain, now_ms: u64, outputs: &mut Vec<Output>) {
@@ -369,6 +389,14 @@ impl Replica {
             self.push_window(peer, now_ms, outputs);
         }
         self.tend_tree(now_ms, outputs);
+        let met = self
+            .peers
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.waits_in_vain(now_ms));
+        for peer in met.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.greet(peer, now_ms, outputs);
+        }
         if self.peers.fetching(now_ms).is_some() {
             return;
         }

@@ -462,7 +462,7 @@ impl Replica {
         let mut outputs = Vec::new();
         if peer != self.chain.node {
             self.peers.up(peer, now_ms);
-            self.greet(peer, now_ms, &mut outputs);
+            self.meet(peer, now_ms, &mut outputs);
         }
         outputs
     }

@@ -26,9 +26,9 @@
 //!
 //! ```text
 //! A ── Hello(root, since, ends of the chains that moved here) ─▶ B
-//! A ◀─ List(how many of each of those B lacks; ends of the chains that moved there) ── B
-//! A ◀─ Ops … Ops ──────────────── B            what A lacks of its own list
-//! A ── Lacks, Ops … Ops ─────────▶ B
+//! A ◀─ List(how many of each of those B lacks; ends of chains of which B cannot tell what A holds) ── B
+//! A ◀─ Ops … Ops ──────────────── B            what moved there, from where it stood in the earlier talk
+//! A ── Ops … Ops ────────────────▶ B           and Lacks, if something was listed
 //! ```
 //! The frames of a comparison leave no promise behind: whatever is lost, a later comparison finds again.
 //!
@@ -44,7 +44,7 @@
 //!        | 8 as 2                                                                 Branch, see want.rs
 //!        | 9 flags …                                                              Forks, see want.rs
 //!        | 10 live stretch…                                                       Ops, to the end of the frame
-//!        | 11 talk (8) lacks parts until marks                                    List
+//!        | 11 talk (8) lacks sent parts until marks                               List
 //!        | 12 talk (8) lacks                                                      Lacks
 //!        | 13 marks                                                               Announce
 //!        | 14 marks                                                               Graft
@@ -220,6 +220,8 @@ pub struct List {
     pub talk: u64,
     /// How many ops the sender lacks of each chain that the greeting listed.
     pub lacks: Vec<u64>,
+    /// How many further chains moved at the sender, of which it sends at once what it knows to be lacking.
+    pub sent: u64,
     /// The parts of the chains of which all is told; in them a chain that is not listed is not held.
     pub parts: Option<Parts>,
     /// The short name after which nothing is told, when the list was too long.
@@ -457,6 +459,7 @@ impl Hello {
 impl List {
     fn write(&self, writer: &mut Writer) {
         write_lacks(writer.raw(&self.talk.to_le_bytes()), &self.lacks);
+        writer.varint(self.sent);
         match &self.parts {
             None => writer.varint(0),
             Some(parts) => writer.varint(1).varint(u64::from(parts.bits)).raw(&parts.set),
@@ -473,6 +476,7 @@ impl List {
     fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let talk = read_u64(reader, "a talk")?;
         let lacks = read_lacks(reader)?;
+        let sent = reader.varint(u64::MAX, "the chains of which ops are sent")?;
         let parts = match reader.varint(1, "whether parts are told")? {
             0 => None,
             _ => {
@@ -492,6 +496,7 @@ impl List {
         Ok(Self {
             talk,
             lacks,
+            sent,
             parts,
             until,
             marks: read_marks(reader)?,

@@ -14,7 +14,7 @@
 //! whoever may choose the summands finds two sets of one sum.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,9 @@ pub const SHORT_BITS: u32 = 48;
 
 /// The greatest short name.
 pub const SHORT_MAX: u64 = (1 << SHORT_BITS) - 1;
+
+/// Steps of which it is kept what they moved.
+pub const MOVES_MAX: usize = 4096;
 
 /// Groups of buckets, and buckets in a group.
 const FAN: usize = 32;
@@ -55,6 +58,8 @@ pub struct Vector {
     shorts: BTreeSet<(u64, Chain)>,
     moved: BTreeMap<u64, Chain>,
     step: u64,
+    /// The last steps: which chain moved, and from where.
+    moves: VecDeque<(Chain, u64)>,
     buckets: Vec<OnceLock<[u8; 32]>>,
     groups: Vec<OnceLock<[u8; 32]>>,
     root: OnceLock<[u8; 32]>,
@@ -67,6 +72,7 @@ impl Default for Vector {
             shorts: BTreeSet::new(),
             moved: BTreeMap::new(),
             step: 0,
+            moves: VecDeque::new(),
             buckets: vec![OnceLock::new(); FAN * FAN],
             groups: vec![OnceLock::new(); FAN],
             root: OnceLock::new(),
@@ -99,8 +105,7 @@ pub(crate) fn part_of(short: u64, bits: u32) -> usize {
 impl Vector {
     /// Notes that a chain now ends at `head`.
     pub fn advance(&mut self, chain: Chain, head: Head) {
-        self.step += 1;
-        let step = self.step;
+        let step = self.begin_step(chain);
         let placed = self.heads.entry(chain).or_insert_with(|| Placed {
             head,
             short: short(&chain),
@@ -120,12 +125,23 @@ impl Vector {
 
     /// Notes that nothing is to be told of a chain any more.
     pub fn remove(&mut self, chain: &Chain) {
+        if self.heads.contains_key(chain) {
+            self.begin_step(*chain);
+        }
         if let Some(placed) = self.heads.remove(chain) {
-            self.step += 1;
             self.shorts.remove(&(placed.short, *chain));
             self.moved.remove(&placed.moved);
             self.touch(placed.short);
         }
+    }
+
+    fn begin_step(&mut self, chain: Chain) -> u64 {
+        if self.moves.len() == MOVES_MAX {
+            self.moves.pop_front();
+        }
+        self.moves.push_back((chain, self.next(&chain)));
+        self.step += 1;
+        self.step
     }
 
     fn touch(&mut self, short: u64) {
@@ -168,6 +184,17 @@ impl Vector {
     /// The chains that moved after a step, in the order in which they moved last.
     pub fn moved_since(&self, step: u64) -> impl DoubleEndedIterator<Item = &Chain> {
         self.moved.range(step.saturating_add(1)..).map(|(_, chain)| chain)
+    }
+
+    /// How many ops were held at a step of each chain that moved since. `None` when that is too long ago.
+    pub fn held_at(&self, step: u64) -> Option<BTreeMap<Chain, u64>> {
+        let since = usize::try_from(self.step.checked_sub(step)?).ok()?;
+        let first = self.moves.len().checked_sub(since)?;
+        let mut held = BTreeMap::new();
+        for (chain, next) in self.moves.range(first..) {
+            held.entry(*chain).or_insert(*next);
+        }
+        Some(held)
     }
 
     /// The chains whose short names lie in a range, both ends included, ascending by short name.

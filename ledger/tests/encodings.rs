@@ -260,14 +260,16 @@ fn talk() -> impl Strategy<Value = Frame> {
     let list = (
         any::<u64>(),
         vec(any::<u64>(), 0..9),
+        any::<u64>(),
         proptest::option::of(parts),
         proptest::option::of(0u64..1 << 48),
         marks(),
     );
-    let list = list.prop_map(|(talk, lacks, parts, until, marks)| {
+    let list = list.prop_map(|(talk, lacks, sent, parts, until, marks)| {
         Frame::List(List {
             talk,
             lacks,
+            sent,
             parts,
             until,
             marks,
@@ -657,6 +659,7 @@ fn parts_that_do_not_exist_are_refused() {
         let list = List {
             talk: 0,
             lacks: vec![],
+            sent: 3,
             parts,
             until: None,
             marks: vec![],

@@ -343,6 +343,7 @@ fn frames() -> Vec<(&'static str, Frame)> {
             Frame::List(List {
                 talk: 2,
                 lacks: vec![0, 300],
+                sent: 3,
                 parts: Some(parts),
                 until: Some(0xffff_ffff_ffff),
                 marks: marks.clone(),
