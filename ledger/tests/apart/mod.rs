@@ -269,6 +269,7 @@ impl Pair {
                 }
                 Output::Admitted(_) => {}
                 Output::Disconnect { why, .. } => panic!("{why}"),
+                other => panic!("{other:?}"),
             }
         }
     }
