@@ -146,6 +146,11 @@ impl Log {
         self.vector.next(chain)
     }
 
+    /// Whether an op of the log can be proved to another replica.
+    pub(crate) fn is_proven(&self, op: &Op) -> bool {
+        op.slot().seq < self.proven_next(&op.slot().chain)
+    }
+
     /// Bytes at the end of a chain that no signature vouches for.
     pub(crate) fn unproven_bytes(&self, chain: &Chain) -> usize {
         self.chains.get(chain).map_or(0, |links| links.unproven_bytes)

@@ -211,7 +211,7 @@ impl Replica {
             let named = op.body().dependencies.iter().filter_map(|it| self.log.named(it));
             let again: Vec<(Hlc, OpId)> = before
                 .chain(named)
-                .filter(|op| op.slot().chain != self.chain)
+                .filter(|op| op.slot().chain != self.chain && self.log.is_proven(op))
                 .map(name)
                 .collect();
             self.frontier.extend(again);

@@ -496,7 +496,12 @@ impl Replica {
         outputs: &mut Vec<Output>,
     ) -> Result<(), Misconduct> {
         let Some(signature) = signature else { return Ok(()) };
+        let Some(chain) = self.log.get(id).map(|op| op.slot().chain) else {
+            return Ok(());
+        };
+        let proven = self.log.proven_next(&chain);
         self.log.vouch(id, signature);
+        self.note_proven(chain, proven);
         let end = self
             .log
             .get(id)

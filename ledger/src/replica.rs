@@ -229,7 +229,8 @@ pub struct Replica {
     pub(crate) clock: Clock,
     pub(crate) log: Log,
     pub(crate) limbo: Limbo,
-    /// The ops that no other op in the log names, except those of the chain of this opening.
+    /// The ops that no other op in the log names and that can be shown to others, except those of the chain of
+    /// this opening.
     pub(crate) frontier: BTreeSet<(Hlc, OpId)>,
     pub(crate) forks: Forks,
     /// What a certificate covers that is not held yet, by chains.
@@ -339,12 +340,15 @@ impl Replica {
     }
 
     /// Sets clock and frontier by the ops in the log. An op far ahead of the wall clock, written before a
-    /// wrong clock was set right, moves neither: the new chain does not depend on it, so others admit it.
+    /// wrong clock was set right, moves neither: the new chain does not depend on it, so others admit it. What
+    /// cannot be shown to others is not depended on either.
     fn resume(&mut self, now_ms: u64) {
         let near = |op: &&Op| !op.body().hlc.is_ahead_of(now_ms);
         for op in self.log.iter().filter(near) {
             self.clock.observe(op.body().hlc);
-            note(&self.log, &mut self.frontier, op);
+            if self.log.is_proven(op) {
+                note(&self.log, &mut self.frontier, op);
+            }
         }
     }
 
@@ -617,12 +621,13 @@ impl Replica {
 
     fn enter(&mut self, waiting: Waiting, admitted: &mut Vec<Op>, forward: &mut Vec<Waiting>) {
         let op = waiting.op.clone();
+        let proven = self.log.proven_next(&op.slot().chain);
         self.log.insert(op.clone()).expect("admission judged the link");
         if op.signature().is_none() {
             self.log.keep_tail(&op.slot().chain, &waiting.run);
         }
         self.clock.observe(op.body().hlc);
-        self.note(&op);
+        self.note_proven(op.slot().chain, proven);
         self.counters.admitted += 1;
         // What the key's earlier processes wrote bears earlier clocks, also where a restored disk lost it.
         if op.node() == self.chain.node && op.slot().chain != self.chain && op.body().hlc > self.opened {
@@ -639,6 +644,16 @@ impl Replica {
 
     pub(crate) fn note(&mut self, op: &Op) {
         note(&self.log, &mut self.frontier, op);
+    }
+
+    /// Puts into the frontier what can be shown to others now: an op that named another one that nobody can
+    /// show would wait at all others.
+    pub(crate) fn note_proven(&mut self, chain: Chain, from: u64) {
+        for seq in from..self.log.proven_next(&chain) {
+            if let Some(op) = self.log.at(&chain, seq) {
+                note(&self.log, &mut self.frontier, op);
+            }
+        }
     }
 
     fn tell_twin(&mut self, outputs: &mut Vec<Output>) {

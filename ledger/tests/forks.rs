@@ -738,8 +738,8 @@ fn a_branch_has_at_least_one_op() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
-    /// Whatever two forkers write and to whom they tell it, whatever the wire loses and whoever is cut off:
-    /// when it is calm again all honest replicas hold the same ops, the same forks, and nothing waits.
+    /// Whatever two forkers write and to whom they tell it, whatever the wire loses and whoever is cut off
+    /// or starts again: when it is calm again all honest replicas hold the same ops, the same forks, and nothing waits.
     #[test]
     fn forkers_split_nobody(
         seed: u64,
@@ -762,6 +762,7 @@ proptest! {
             .collect();
         let (lose, repeat, late) = weather;
         wire.weather = Weather { lose, repeat, late };
+        let mut incarnation = 100;
         for (who, which, wait_ms, what) in steps {
             let (a, b) = (nodes[who % nodes.len()], nodes[(who + 1) % nodes.len()]);
             let forker = which % 2;
@@ -770,6 +771,17 @@ proptest! {
             match what {
                 0 => wire.cut(a, b),
                 1 => wire.link(a, b),
+                // An honest replica starts again.
+                8 => {
+                    let linked: Vec<NodeId> = nodes.iter().copied().filter(|other| *other != a).collect();
+                    linked.iter().for_each(|other| wire.cut(a, *other));
+                    incarnation += 1;
+                    let number = (1..=count).find(|number| node(*number) == a).unwrap();
+                    let disk = wire.disks[&a].clone();
+                    wire.open(scene::setup(number, incarnation, Verify::Real), disk);
+                    forkers.iter().for_each(|number| wire.link_ghost(node(*number), a));
+                    linked.iter().for_each(|other| wire.link(a, *other));
+                }
                 // A new branch, which parts anywhere.
                 2 | 3 => {
                     let (author, ops) = &of[index];
@@ -826,5 +838,6 @@ proptest! {
             prop_assert_eq!(replica.waiting(), (0, 0), "{}", wire.describe());
         }
         prop_assert_eq!(&wire.disconnects, &Vec::<String>::new());
+        prop_assert!(wire.twins.is_empty());
     }
 }
