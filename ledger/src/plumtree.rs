@@ -23,7 +23,7 @@ use crate::id::NodeId;
 pub const FLOOD_PEERS_MAX: usize = 3;
 
 /// Eager peers that a node does not go below of its own accord.
-pub const EAGER_MIN: usize = 2;
+pub const EAGER_MIN: usize = 3;
 
 /// Lazy peers that are told of moved chains at a time.
 pub const TOLD_PEERS: usize = 4;

@@ -294,28 +294,28 @@ impl Replica {
                 ops,
                 checks: Some(needed),
             }),
-            Err((slot, why)) => Placed::Refused {
-                chain: slot.chain,
-                seq: slot.seq,
-                why,
-            },
+            Err((seq, why)) => {
+                let chain = slot.chain;
+                Placed::Refused { chain, seq, why }
+            }
         }
     }
 
-    /// Notes the signatures that have to be checked of a run of which so many ops are here.
+    /// Notes the signatures that have to be checked of a run of which so many ops are here. The error has the
+    /// place of the op that carries what is not a command.
     fn gather(
         &self,
         from: NodeId,
         ops: &[Op],
         known: usize,
         stage: &mut Stage,
-    ) -> Result<Vec<usize>, (Slot, Refusal)> {
+    ) -> Result<Vec<usize>, (u64, Refusal)> {
         let mut needed = Vec::new();
         if self.verify == Verify::Real {
             needed.extend(ops.last().and_then(|last| stage.add_signature(from, last)));
         }
         for op in &ops[known..] {
-            let checks = admit::command_checks(self.network, op).map_err(|why| (*op.slot(), why))?;
+            let checks = admit::command_checks(self.network, op).map_err(|why| (op.slot().seq, why))?;
             if self.verify == Verify::Real {
                 stage.add_commands(from, op, checks, &mut needed);
             }
@@ -420,8 +420,8 @@ impl Replica {
             None => {
                 // What waited then was thrown out since.
                 let mut stage = Stage::default();
-                if let Err((slot, why)) = self.gather(from, &ops, known, &mut stage) {
-                    return Err(self.refuse(slot.chain, slot.seq, why));
+                if let Err((seq, why)) = self.gather(from, &ops, known, &mut stage) {
+                    return Err(self.refuse(head_slot.chain, seq, why));
                 }
                 stage
                     .verify(|| self.chance.bytes())
