@@ -621,13 +621,17 @@ impl Replica {
 
     fn enter(&mut self, waiting: Waiting, admitted: &mut Vec<Op>, forward: &mut Vec<Waiting>) {
         let op = waiting.op.clone();
-        let proven = self.log.proven_next(&op.slot().chain);
+        let chain = op.slot().chain;
+        let may_prove = op.signature().is_some() || self.log.fork_seq(&chain).is_some();
+        let proven = may_prove.then(|| self.log.proven_next(&chain));
         self.log.insert(op.clone()).expect("admission judged the link");
         if op.signature().is_none() {
-            self.log.keep_tail(&op.slot().chain, &waiting.run);
+            self.log.keep_tail(&chain, &waiting.run);
         }
         self.clock.observe(op.body().hlc);
-        self.note_proven(op.slot().chain, proven);
+        if let Some(proven) = proven {
+            self.note_proven(chain, proven);
+        }
         self.counters.admitted += 1;
         // What the key's earlier processes wrote bears earlier clocks, also where a restored disk lost it.
         if op.node() == self.chain.node && op.slot().chain != self.chain && op.body().hlc > self.opened {

@@ -14,6 +14,7 @@ use ledger::op::{Chain, Dependency, Op};
 use ledger::replica::{AppendError, Replica};
 use ledger::sync::{Frame, RUN_BYTES_MAX};
 use ledger::vector::Head;
+use ledger::want::{ForksList, ForksTold, NAMES_MAX, Want};
 use proptest::prelude::*;
 use scene::{Author, Weather, Wire, live, node, report, run};
 
@@ -723,6 +724,62 @@ fn nothing_is_appended_to_an_own_chain_that_is_forked() {
         .unwrap()
         .append(vec![report("x")], now_ms);
     assert_eq!(error.unwrap_err(), AppendError::Forked);
+}
+
+#[test]
+fn the_frames_about_forks_have_one_encoding_and_keep_their_bounds() {
+    let chain = |number| Chain {
+        node: node(number),
+        incarnation: 7,
+    };
+    let mut forks = vec![(chain(1), 0), (chain(2), 3), (chain(3), 1 << 40)];
+    forks.sort();
+    let list = |after, forks| {
+        Frame::Forks(ForksTold::List(ForksList {
+            ask: true,
+            after,
+            last: false,
+            forks,
+        }))
+    };
+    let (_, _, proof) = proven();
+    let (mut author, first) = author();
+    let ops = [first, author.say("x")];
+    let names = vec![Dependency([7; 16]); NAMES_MAX];
+    let frames = [
+        Frame::Fork(proof),
+        Frame::Want(Want {
+            back: true,
+            names: names.clone(),
+        }),
+        Frame::Branch(scene::run_of(&ops, false)),
+        Frame::Forks(ForksTold::Root([5; 32])),
+        list(None, vec![]),
+        list(Some(forks[0].0), forks[1..].to_vec()),
+    ];
+    for frame in frames {
+        let bytes = frame.encode();
+        assert_eq!(Frame::decode(&bytes), Ok(frame));
+        for cut in 0..bytes.len() {
+            assert!(Frame::decode(&bytes[..cut]).is_err());
+        }
+        assert!(Frame::decode(&[bytes, vec![0]].concat()).is_err());
+    }
+    let wrong = [
+        Frame::Want(Want {
+            back: false,
+            names: vec![],
+        }),
+        Frame::Want(Want {
+            back: false,
+            names: [names, vec![Dependency([8; 16])]].concat(),
+        }),
+        list(None, forks.iter().rev().copied().collect()),
+        list(Some(forks[1].0), forks.clone()),
+    ];
+    for frame in wrong {
+        assert!(Frame::decode(&frame.encode()).is_err());
+    }
 }
 
 #[test]

@@ -129,6 +129,7 @@ impl Net {
                     }
                 }
                 Output::Disconnect { why, .. } => panic!("{why}"),
+                other => panic!("{other:?}"),
             }
         }
     }
