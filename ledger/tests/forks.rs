@@ -606,6 +606,49 @@ fn a_proposal_is_causally_closed_and_takes_what_has_settled() {
 }
 
 #[test]
+fn what_names_an_op_that_nobody_can_show_is_not_proposed() {
+    let (mut wire, nodes) = honest(1, 20, Verify::Real);
+    let (mut forker, first) = author();
+    let (_, unseen) = Author::opened(7);
+    forker.hlc = Hlc(forker.hlc.0 + 10);
+    let early = forker.say("early");
+    let late = forker.write(vec![unseen.id().into()], vec![]);
+    wire.give(node(FORKER), nodes[0], &run(&[first, early.clone(), late]));
+    let (mut member, opened) = Author::opened(8);
+    member.hlc = Hlc(forker.hlc.0 + 10);
+    let names = member.write(vec![early.id().into()], vec![]);
+    wire.link_ghost(node(8), nodes[0]);
+    wire.give(node(8), nodes[0], &run(&[opened, names.clone()]));
+    let replica = &wire.replicas[&nodes[0]];
+    assert!(replica.log().contains(&names.id()));
+    let next = |replica: &Replica, chain: Chain| {
+        let cut = replica.proposal(wire.now_ms + 60_000, 0);
+        cut.iter()
+            .find(|(it, _)| *it == chain)
+            .map_or(0, |(_, head)| head.next)
+    };
+    assert_eq!((next(replica, forker.chain), next(replica, member.chain)), (0, 1));
+    let head = Head {
+        next: 2,
+        id: names.id(),
+    };
+    assert_eq!(replica.covers(&[(member.chain, head)]), Covers::Never);
+    // An own op does not name it either.
+    let id = wire.append(nodes[0], vec![report("own")]);
+    let own = wire.replicas[&nodes[0]].log().get(&id).unwrap().clone();
+    assert!(!own.body().dependencies.contains(&early.id().into()));
+    wire.give(node(8), nodes[0], &live(&unseen));
+    let replica = &wire.replicas[&nodes[0]];
+    let next = |chain: Chain| {
+        let cut = replica.proposal(wire.now_ms + 60_000, 0);
+        cut.iter()
+            .find(|(it, _)| *it == chain)
+            .map_or(0, |(_, head)| head.next)
+    };
+    assert_eq!((next(forker.chain), next(member.chain)), (3, 2));
+}
+
+#[test]
 fn a_chain_whose_end_a_final_opening_names_is_closed() {
     let (mut wire, nodes) = honest(2, 15, Verify::Real);
     wire.append(nodes[0], vec![report("before")]);
