@@ -314,9 +314,9 @@ impl Log {
         left
     }
 
-    /// Puts a chain into quarantine from a place on; gives the ops that leave. `shown` are the ops of the
-    /// proof.
-    pub(crate) fn quarantine(&mut self, chain: Chain, seq: u64, shown: Vec<Op>) -> Vec<Op> {
+    /// Puts a chain into quarantine from a place on; gives the ops that leave, and those that showed them.
+    /// `shown` are the ops of the proof.
+    pub(crate) fn quarantine(&mut self, chain: Chain, seq: u64, shown: Vec<Op>) -> (Vec<Op>, Vec<Op>) {
         self.forked.insert(chain, seq);
         let tail = self
             .head(&chain)
@@ -331,10 +331,13 @@ impl Log {
         for op in &left {
             self.void.keep(op.clone(), Keep::Id);
         }
+        let mut beside = Vec::new();
         for op in tail.into_iter().filter(|op| op.slot().seq >= from) {
-            self.void.keep(op, Keep::Bounded);
+            if self.void.keep(op.clone(), Keep::Bounded) {
+                beside.push(op);
+            }
         }
-        self.truncate(&chain, from)
+        (self.truncate(&chain, from), beside)
     }
 
     /// Takes out ops that nothing vouches for, where other ones are shown to stand.

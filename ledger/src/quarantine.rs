@@ -161,9 +161,10 @@ impl Replica {
             frame: frame.clone(),
         }));
         let mut kept = shown.clone();
-        let left = self.log.quarantine(chain, seq, shown);
+        let (left, beside) = self.log.quarantine(chain, seq, shown);
         let mut void: BTreeSet<OpId> = left.iter().map(Op::id).collect();
         kept.retain(|op| !void.contains(&op.id()));
+        kept.extend(beside);
         void.extend(kept.iter().map(Op::id));
         for waiting in self.limbo.take_chain(&chain, seq) {
             void.insert(waiting.op.id());
@@ -172,6 +173,7 @@ impl Replica {
             let after = waiting.run.iter().skip_while(|op| op.id() != waiting.op.id());
             for op in after.skip(1) {
                 if !self.log.contains(&op.id()) && self.log.void.keep(op.clone(), Keep::Bounded) {
+                    void.insert(op.id());
                     kept.push(op.clone());
                 } else {
                     // That it is kept means that what follows it is.

@@ -7,6 +7,8 @@
 )]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+pub mod forker;
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use ledger::admit::Verify;
