@@ -224,7 +224,7 @@ impl Replica {
         let mut entered = Vec::new();
         for turn in turns.iter().filter(|turn| !turn.branch.is_empty()) {
             let left = self.log.swap(turn.chain, turn.seq, &turn.branch);
-            self.leave(turn.chain, turn.seq, left, &mut outputs);
+            self.leave(left, &mut outputs);
             entered.extend(turn.branch.iter().cloned());
         }
         let added = self.log.added_by(&heads).expect("every head was found or put in");
@@ -259,7 +259,7 @@ impl Replica {
     }
 
     /// Whether a certificate waits for ops of this chain.
-    pub(crate) fn is_needed(&self, chain: &Chain) -> bool {
+    pub(crate) fn awaits_chain(&self, chain: &Chain) -> bool {
         self.pending
             .binary_search_by_key(chain, |(chain, _)| *chain)
             .is_ok()

@@ -6,6 +6,7 @@
 //! ops. What was thrown out comes again by anti-entropy.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use crate::clock::Hlc;
 use crate::id::{NodeId, OpId};
@@ -43,6 +44,16 @@ pub(crate) struct Waiting {
     pub(crate) live: bool,
     /// Since when it waits.
     pub(crate) since_ms: u64,
+    /// What came with it, up to the signature that vouches for it.
+    pub(crate) run: Arc<[Op]>,
+    /// Bytes of what came with it and does not wait itself.
+    pub(crate) beside: usize,
+}
+
+impl Waiting {
+    fn size(&self) -> usize {
+        self.op.bytes().len() + self.beside
+    }
 }
 
 #[derive(Debug, Default)]
@@ -58,7 +69,8 @@ struct Share {
 pub(crate) struct Limbo {
     arrived: u64,
     waiting: BTreeMap<u64, (Waiting, Missing)>,
-    ids: HashSet<Dependency>,
+    ids: HashSet<OpId>,
+    named: HashMap<Dependency, u64>,
     by_op: HashMap<Dependency, BTreeSet<u64>>,
     by_time: BTreeSet<(Hlc, u64)>,
     shares: BTreeMap<NodeId, Share>,
@@ -75,7 +87,13 @@ impl Limbo {
     }
 
     pub(crate) fn contains(&self, id: &OpId) -> bool {
-        self.ids.contains(&Dependency::from(*id))
+        self.ids.contains(id)
+    }
+
+    /// The op that waits whose id begins so.
+    pub(crate) fn named(&self, dependency: &Dependency) -> Option<&Op> {
+        let (waiting, _) = self.waiting.get(self.named.get(dependency)?)?;
+        Some(&waiting.op)
     }
 
     /// Whether a peer may bring a further window without throwing out its own ops.
@@ -87,12 +105,12 @@ impl Limbo {
 
     /// Lets an op wait; gives how many ops were thrown out for it.
     pub(crate) fn add(&mut self, waiting: Waiting, missing: Missing) -> u64 {
-        if !self.ids.insert(waiting.op.id().into()) {
+        if !self.ids.insert(waiting.op.id()) {
             return 0;
         }
         let arrival = self.arrived;
         self.arrived += 1;
-        let size = waiting.op.bytes().len();
+        let size = waiting.size();
         let peer = waiting.from;
         let share = self.shares.entry(peer).or_default();
         share.arrivals.insert(arrival);
@@ -106,6 +124,7 @@ impl Limbo {
                 self.by_time.insert((hlc, arrival));
             }
         }
+        self.named.insert(waiting.op.id().into(), arrival);
         self.waiting.insert(arrival, (waiting, missing));
         self.keep_bounds(peer)
     }
@@ -145,8 +164,9 @@ impl Limbo {
             .waiting
             .remove(&arrival)
             .expect("every index points at what waits");
-        let size = waiting.op.bytes().len();
-        self.ids.remove(&Dependency::from(waiting.op.id()));
+        let size = waiting.size();
+        self.ids.remove(&waiting.op.id());
+        self.named.remove(&waiting.op.id().into());
         self.bytes -= size;
         match missing {
             Missing::Op(dependency) => {
@@ -188,7 +208,7 @@ impl Limbo {
 
     /// Whether the op of this name waits itself.
     pub(crate) fn holds(&self, name: &Dependency) -> bool {
-        self.ids.contains(name)
+        self.named.contains_key(name)
     }
 
     /// Takes out the ops of a chain from a place on.

@@ -13,6 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::RangeBounds;
+use std::sync::Arc;
 
 use crate::fork::Branch;
 use crate::id::{NodeId, OpId};
@@ -41,8 +42,8 @@ struct Links {
     ops: Vec<Op>,
     /// Bytes of the ops at the end that no signature vouches for.
     unproven_bytes: usize,
-    /// What follows the end in the run that brought it, up to the signature: at most one run.
-    tail: Vec<Op>,
+    /// The run that brought the last op, where nothing in the log vouches for that: at most one.
+    tail: Option<Arc<[Op]>>,
 }
 
 /// The log.
@@ -145,6 +146,11 @@ impl Log {
         self.vector.next(chain)
     }
 
+    /// Whether an op of the log can be proved to another replica.
+    pub(crate) fn is_proven(&self, op: &Op) -> bool {
+        op.slot().seq < self.proven_next(&op.slot().chain)
+    }
+
     /// Bytes at the end of a chain that no signature vouches for.
     pub(crate) fn unproven_bytes(&self, chain: &Chain) -> usize {
         self.chains.get(chain).map_or(0, |links| links.unproven_bytes)
@@ -215,11 +221,7 @@ impl Log {
         let links = self.chains.entry(slot.chain).or_default();
         links.ops.push(op.clone());
         if op.signature().is_some() {
-            links.tail.clear();
-        } else if links.tail.first().is_some_and(|next| next.id() == op.id()) {
-            links.tail.remove(0);
-        }
-        if op.signature().is_some() {
+            links.tail = None;
             links.unproven_bytes = 0;
             let (next, id) = (slot.seq + 1, op.id());
             self.vector.advance(slot.chain, Head { next, id });
@@ -266,27 +268,27 @@ impl Log {
         self.reckon(chain);
     }
 
-    /// Keeps the rest of a run whose ops are let in only in part: it shows the ones that are.
-    pub(crate) fn keep_tail(&mut self, run: &[Op]) {
-        let Some(first) = run.first() else { return };
-        let chain = first.slot().chain;
-        let (next, proven) = (self.next(&chain), self.proven_next(&chain));
-        let Some(index) = next.checked_sub(first.slot().seq) else {
-            return;
-        };
-        let Some(rest) = run.get(index as usize..) else {
-            return;
-        };
-        let continues = rest
-            .first()
-            .zip(self.head(&chain))
-            .is_some_and(|(op, head)| op.slot().previous == head.id());
-        if proven < next
-            && continues
-            && let Some(links) = self.chains.get_mut(&chain)
-        {
-            links.tail = rest.to_vec();
+    /// Keeps the run that brought the last op of a chain: it shows that op, though its end may never be let
+    /// in.
+    pub(crate) fn keep_tail(&mut self, chain: &Chain, run: &Arc<[Op]>) {
+        if let Some(links) = self.chains.get_mut(chain) {
+            links.tail = Some(Arc::clone(run));
         }
+    }
+
+    /// What follows an op in the run that brought the end of its chain.
+    fn tail_after(&self, op: &Op) -> &[Op] {
+        let slot = op.slot();
+        let tail = self
+            .chains
+            .get(&slot.chain)
+            .and_then(|links| links.tail.as_deref());
+        let rest = tail.and_then(|run| {
+            let index = (slot.seq + 1).checked_sub(run.first()?.slot().seq)?;
+            run.get(usize::try_from(index).ok()?..)
+        });
+        rest.filter(|rest| rest.first().is_some_and(|next| next.slot().previous == op.id()))
+            .unwrap_or(&[])
     }
 
     /// Takes the ops of a chain from a place on out of the log.
@@ -297,7 +299,7 @@ impl Log {
         let at = (seq as usize).min(links.ops.len());
         let left = links.ops.split_off(at);
         let empty = links.ops.is_empty();
-        links.tail.clear();
+        links.tail = None;
         for op in &left {
             self.order.remove(&op.order());
             let name = op.id().into();
@@ -312,14 +314,13 @@ impl Log {
         left
     }
 
-    /// Puts a chain into quarantine from a place on; gives the ops that leave. `shown` are the ops of the
-    /// proof.
-    pub(crate) fn quarantine(&mut self, chain: Chain, seq: u64, shown: Vec<Op>) -> Vec<Op> {
+    /// Puts a chain into quarantine from a place on; gives the ops that leave, and those that showed them.
+    /// `shown` are the ops of the proof.
+    pub(crate) fn quarantine(&mut self, chain: Chain, seq: u64, shown: Vec<Op>) -> (Vec<Op>, Vec<Op>) {
         self.forked.insert(chain, seq);
         let tail = self
-            .chains
-            .get(&chain)
-            .map_or_else(Vec::new, |links| links.tail.clone());
+            .head(&chain)
+            .map_or_else(Vec::new, |head| self.tail_after(head).to_vec());
         let from = seq.max(self.certified_next(&chain));
         for op in shown {
             if !self.contains_final(&op) {
@@ -330,10 +331,13 @@ impl Log {
         for op in &left {
             self.void.keep(op.clone(), Keep::Id);
         }
+        let mut beside = Vec::new();
         for op in tail.into_iter().filter(|op| op.slot().seq >= from) {
-            self.void.keep(op, Keep::Bounded);
+            if self.void.keep(op.clone(), Keep::Bounded) {
+                beside.push(op);
+            }
         }
-        self.truncate(&chain, from)
+        (self.truncate(&chain, from), beside)
     }
 
     /// Takes out ops that nothing vouches for, where other ones are shown to stand.
@@ -378,16 +382,17 @@ impl Log {
         while last.signature().is_none() {
             let follows = |op: &&Op| op.slot().previous == last.id();
             let next = self.at(&chain, last.slot().seq + 1).filter(follows);
-            let tail = self.chains.get(&chain).map_or(&[][..], |links| &links.tail);
             if let Some(next) = next {
                 left = left.checked_sub(next.bytes().len())?;
                 path.push(next.clone());
                 last = next;
-            } else if tail.first().is_some_and(|op| follows(&op)) {
-                path.extend_from_slice(tail);
-                break;
             } else {
-                path.extend(self.void.path(last, left)?);
+                let tail = self.tail_after(last);
+                if tail.is_empty() {
+                    path.extend(self.void.path(last, left)?);
+                } else {
+                    path.extend_from_slice(tail);
+                }
                 break;
             }
         }

@@ -18,16 +18,11 @@ use crate::clock::Hlc;
 use crate::fork::{Branch, ForkProof};
 use crate::id::{NodeId, OpId};
 use crate::limbo::Waiting;
-use crate::log::Log;
-use crate::op::{Chain, Op};
-use crate::push::Told;
+use crate::op::{Op, Slot};
 use crate::replica::{Misconduct, Output, Replica};
 use crate::report::Report;
-use crate::sync::{Frame, RUN_BYTES_MAX};
+use crate::sync::Frame;
 use crate::void::Keep;
-
-/// Conflicts that one comparison answers, at most: the next one finds more.
-const CONFLICTS_SHOWN: usize = 4;
 
 impl Replica {
     /// The proofs of forks.
@@ -41,19 +36,14 @@ impl Replica {
     }
 
     /// Whether of a run that begins with this op nothing can be of use: then its signatures need no look.
-    pub(crate) fn is_idle(&mut self, fresh: &[Op]) -> bool {
-        let Some(first) = fresh.first() else {
+    pub(crate) fn is_idle(&self, fresh: &[Op]) -> bool {
+        let Some(slot) = fresh.first().map(Op::slot) else {
             return false;
         };
-        let slot = first.slot();
-        let forked = self.log.fork_seq(&slot.chain).is_some_and(|seq| slot.seq >= seq);
-        let idle = forked
-            && !self.is_needed(&slot.chain)
-            && !fresh.iter().any(|op| self.limbo.is_waited_for(&op.id()));
-        if idle {
-            self.counters.void += fresh.len() as u64;
-        }
-        idle
+        let forked = self.log.fork_seq(&slot.chain);
+        forked.is_some_and(|seq| slot.seq >= seq)
+            && !self.awaits_chain(&slot.chain)
+            && !fresh.iter().any(|op| self.limbo.is_waited_for(&op.id()))
     }
 
     /// Takes from authentic ops that follow each other what is void, and finds forks; the rest is for the
@@ -64,28 +54,24 @@ impl Replica {
         mut fresh: Vec<Op>,
         now_ms: u64,
         outputs: &mut Vec<Output>,
-    ) -> Vec<Op> {
-        let Some(slot) = fresh.first().map(|op| *op.slot()) else {
-            return fresh;
-        };
+    ) -> Option<Vec<Op>> {
+        let slot = *fresh.first()?.slot();
         let begins = slot.previous == OpId([0; 32]);
         if (slot.seq == 0) != begins {
-            return fresh;
+            return Some(fresh);
         }
         let chain = slot.chain;
-        let forked = |log: &Log| log.fork_seq(&chain).filter(|seq| *seq <= slot.seq);
-        if forked(&self.log).is_none() {
+        if self.log.fork_seq(&chain).is_none_or(|seq| seq > slot.seq) {
             let before = slot.seq.checked_sub(1).and_then(|seq| self.log.at(&chain, seq));
-            let parts = slot.seq < self.log.next(&chain);
             if before.is_some_and(|op| op.id() != slot.previous) {
                 // The branches part before this run begins.
                 self.counters.count(&Refusal::Forked);
                 self.want(from, true, vec![slot.previous.into()], outputs);
-                return Vec::new();
+                return None;
             }
-            if parts && !self.prove(from, &fresh, now_ms, outputs) {
+            if slot.seq < self.log.next(&chain) && !self.prove(from, &fresh, now_ms, outputs) {
                 self.counters.count(&Refusal::Forked);
-                return Vec::new();
+                return None;
             }
         }
         if let Some(seq) = self.log.fork_seq(&chain) {
@@ -95,7 +81,18 @@ impl Replica {
                 self.hear_void(&void, now_ms, outputs);
             }
         }
-        fresh
+        Some(fresh).filter(|fresh| !fresh.is_empty())
+    }
+
+    /// The first of these ops in whose place another one stands, in a chain that is not known to be forked
+    /// there.
+    pub(crate) fn parting(&self, ops: &[Op]) -> Option<usize> {
+        ops.iter().position(|op| {
+            let slot = op.slot();
+            let other = self.log.at(&slot.chain, slot.seq);
+            let forked = self.log.fork_seq(&slot.chain);
+            other.is_some_and(|other| other.id() != op.id()) && forked.is_none_or(|seq| slot.seq < seq)
+        })
     }
 
     /// Proves that the first of these ops and the one that stands in its place fork the chain. Where nothing
@@ -108,7 +105,7 @@ impl Replica {
             }
             let left = self.log.displace(slot.chain, slot.seq);
             self.limbo.take_chain(&slot.chain, slot.seq);
-            self.leave(slot.chain, slot.seq, left, outputs);
+            self.leave(left, outputs);
             return true;
         };
         let theirs = Branch {
@@ -164,20 +161,32 @@ impl Replica {
             frame: frame.clone(),
         }));
         let mut kept = shown.clone();
-        let left = self.log.quarantine(chain, seq, shown);
+        let (left, beside) = self.log.quarantine(chain, seq, shown);
         let mut void: BTreeSet<OpId> = left.iter().map(Op::id).collect();
         kept.retain(|op| !void.contains(&op.id()));
+        kept.extend(beside);
         void.extend(kept.iter().map(Op::id));
         for waiting in self.limbo.take_chain(&chain, seq) {
             void.insert(waiting.op.id());
             self.log.void.keep(waiting.op.clone(), Keep::Id);
+            // Together with what vouches for it, which may not wait any more.
+            let after = waiting.run.iter().skip_while(|op| op.id() != waiting.op.id());
+            for op in after.skip(1) {
+                if !self.log.contains(&op.id()) && self.log.void.keep(op.clone(), Keep::Bounded) {
+                    void.insert(op.id());
+                    kept.push(op.clone());
+                } else {
+                    // That it is kept means that what follows it is.
+                    break;
+                }
+            }
             kept.push(waiting.op);
         }
         kept.retain(|op| self.log.is_void(&op.id().into()));
         if !kept.is_empty() {
             outputs.push(Output::Void(kept));
         }
-        self.leave(chain, seq, left, outputs);
+        self.leave(left, outputs);
         self.let_in(void, now_ms, outputs);
         let before = seq.checked_sub(1).and_then(|before| self.log.at(&chain, before));
         if let Some(from) = from
@@ -189,10 +198,10 @@ impl Replica {
     }
 
     /// Tells that ops left the log, and no longer depends on them.
-    pub(crate) fn leave(&mut self, chain: Chain, from_seq: u64, left: Vec<Op>, outputs: &mut Vec<Output>) {
-        if left.is_empty() {
+    pub(crate) fn leave(&mut self, left: Vec<Op>, outputs: &mut Vec<Output>) {
+        let Some(Slot { chain, seq, .. }) = left.first().map(|op| *op.slot()) else {
             return;
-        }
+        };
         self.counters.left += left.len() as u64;
         let name = |op: &Op| (op.body().hlc, op.id());
         for op in &left {
@@ -204,14 +213,14 @@ impl Replica {
             let named = op.body().dependencies.iter().filter_map(|it| self.log.named(it));
             let again: Vec<(Hlc, OpId)> = before
                 .chain(named)
-                .filter(|op| op.slot().chain != self.chain)
+                .filter(|op| op.slot().chain != self.chain && self.log.is_proven(op))
                 .map(name)
                 .collect();
             self.frontier.extend(again);
         }
         outputs.push(Output::Quarantined {
             chain,
-            from_seq,
+            from_seq: seq,
             ops: left,
         });
     }
@@ -222,7 +231,7 @@ impl Replica {
         let Some(chain) = ops.first().map(|op| op.slot().chain) else {
             return;
         };
-        let needed = self.is_needed(&chain);
+        let needed = self.awaits_chain(&chain);
         let waited = |op: &Op| self.limbo.is_waited_for(&op.id());
         let Some(from) = ops.iter().position(|op| needed || waited(op)) else {
             return;
@@ -256,25 +265,6 @@ impl Replica {
         if !released.is_empty() {
             // Nobody is blamed: who brought an op that turns out wrong only now may be gone.
             let _ = self.admit_all(released, now_ms, outputs);
-        }
-    }
-
-    /// Shows a peer our end of each chain in which it told another op than ours.
-    pub(crate) fn show_conflicts(&mut self, to: NodeId, told: &Told, now_ms: u64, outputs: &mut Vec<Output>) {
-        let other = |(chain, head): (&Chain, &crate::sync::HeadMark)| {
-            let op = self.log.at(chain, head.next.checked_sub(1)?)?;
-            (op.id().0[..8] != head.mark).then(|| op.id())
-        };
-        let ours: Vec<OpId> = told
-            .heads
-            .iter()
-            .filter_map(other)
-            .take(CONFLICTS_SHOWN)
-            .collect();
-        for id in ours {
-            if let Some(run) = self.log.run_to(&id.into(), RUN_BYTES_MAX) {
-                self.peers.serve(to, Frame::Branch(run), now_ms, outputs);
-            }
         }
     }
 }

@@ -112,9 +112,6 @@ pub enum Misconduct {
     /// It sent a proof of a fork that proves nothing.
     #[error("it sent a proof of a fork that proves nothing: {0}")]
     Proof(ProofError),
-    /// It told of more chains than a vector may have.
-    #[error("it told of more than {0} chains")]
-    TooManyChains(usize),
 }
 
 /// What the store holds. An empty part is one that there is not.
@@ -232,7 +229,8 @@ pub struct Replica {
     pub(crate) clock: Clock,
     pub(crate) log: Log,
     pub(crate) limbo: Limbo,
-    /// The ops that no other op in the log names, except those of the chain of this opening.
+    /// The ops that no other op in the log names and that can be shown to others, except those of the chain of
+    /// this opening.
     pub(crate) frontier: BTreeSet<(Hlc, OpId)>,
     pub(crate) forks: Forks,
     /// What a certificate covers that is not held yet, by chains.
@@ -342,12 +340,15 @@ impl Replica {
     }
 
     /// Sets clock and frontier by the ops in the log. An op far ahead of the wall clock, written before a
-    /// wrong clock was set right, moves neither: the new chain does not depend on it, so others admit it.
+    /// wrong clock was set right, moves neither: the new chain does not depend on it, so others admit it. What
+    /// cannot be shown to others is not depended on either.
     fn resume(&mut self, now_ms: u64) {
         let near = |op: &&Op| !op.body().hlc.is_ahead_of(now_ms);
         for op in self.log.iter().filter(near) {
             self.clock.observe(op.body().hlc);
-            note(&self.log, &mut self.frontier, op);
+            if self.log.is_proven(op) {
+                note(&self.log, &mut self.frontier, op);
+            }
         }
     }
 
@@ -456,7 +457,7 @@ impl Replica {
         self.admit_released(id, now_ms, &mut admitted, &mut Vec::new());
         outputs.push(Output::Admitted(admitted));
         self.tell_twin(outputs);
-        self.push_live(&op, None, outputs);
+        self.spread_own(&op, outputs);
         id
     }
 
@@ -465,7 +466,7 @@ impl Replica {
         let mut outputs = Vec::new();
         if peer != self.chain.node {
             self.peers.up(peer, now_ms);
-            self.greet(peer, now_ms, &mut outputs);
+            self.meet(peer, now_ms, &mut outputs);
         }
         outputs
     }
@@ -483,6 +484,7 @@ impl Replica {
         let due = self.limbo.release_due(now_ms);
         // Nobody is blamed: who brought an op that turns out wrong only now may be gone.
         let _ = self.admit_all(due, now_ms, &mut outputs);
+        self.spread(&mut outputs);
         self.keep_wanting(now_ms, &mut outputs);
         self.keep_talking(now_ms, &mut outputs);
         outputs
@@ -578,9 +580,7 @@ impl Replica {
             outputs.push(Output::Admitted(admitted));
         }
         self.tell_twin(outputs);
-        for waiting in forward {
-            self.push_live(&waiting.op, Some(waiting.from), outputs);
-        }
+        self.peers.forward.append(&mut forward);
         outcome
     }
 
@@ -621,9 +621,17 @@ impl Replica {
 
     fn enter(&mut self, waiting: Waiting, admitted: &mut Vec<Op>, forward: &mut Vec<Waiting>) {
         let op = waiting.op.clone();
+        let chain = op.slot().chain;
+        let may_prove = op.signature().is_some() || self.log.fork_seq(&chain).is_some();
+        let proven = may_prove.then(|| self.log.proven_next(&chain));
         self.log.insert(op.clone()).expect("admission judged the link");
+        if op.signature().is_none() {
+            self.log.keep_tail(&chain, &waiting.run);
+        }
         self.clock.observe(op.body().hlc);
-        self.note(&op);
+        if let Some(proven) = proven {
+            self.note_proven(chain, proven);
+        }
         self.counters.admitted += 1;
         // What the key's earlier processes wrote bears earlier clocks, also where a restored disk lost it.
         if op.node() == self.chain.node && op.slot().chain != self.chain && op.body().hlc > self.opened {
@@ -640,6 +648,16 @@ impl Replica {
 
     pub(crate) fn note(&mut self, op: &Op) {
         note(&self.log, &mut self.frontier, op);
+    }
+
+    /// Puts into the frontier what can be shown to others now: an op that named another one that nobody can
+    /// show would wait at all others.
+    pub(crate) fn note_proven(&mut self, chain: Chain, from: u64) {
+        for seq in from..self.log.proven_next(&chain) {
+            if let Some(op) = self.log.at(&chain, seq) {
+                note(&self.log, &mut self.frontier, op);
+            }
+        }
     }
 
     fn tell_twin(&mut self, outputs: &mut Vec<Output>) {

@@ -285,7 +285,7 @@ impl Replica {
                 self.list_forks(from, true, now_ms, outputs);
             }
             ForksTold::Root(_) => {}
-            ForksTold::List(list) => self.hear_list(from, &list, now_ms, outputs),
+            ForksTold::List(list) => self.hear_forks_list(from, &list, now_ms, outputs),
         }
     }
 
@@ -312,7 +312,7 @@ impl Replica {
         }
     }
 
-    fn hear_list(&mut self, from: NodeId, list: &ForksList, now_ms: u64, outputs: &mut Vec<Output>) {
+    fn hear_forks_list(&mut self, from: NodeId, list: &ForksList, now_ms: u64, outputs: &mut Vec<Output>) {
         let end = list.forks.last().map(|(chain, _)| *chain).filter(|_| !list.last);
         let told = |chain: &Chain| {
             let found = list.forks.binary_search_by_key(chain, |(chain, _)| *chain);

@@ -27,7 +27,9 @@ use ledger::report::instances::{CannotPlace, InstanceChanged, Phase, PlaceInstan
 use ledger::report::nodes::{AnnounceNode, Capacity, ChainEnd, OpenChain, RenewMembership, Roles};
 use ledger::report::upcast::AnnounceNodeV1;
 use ledger::report::{Carry, Report};
-use ledger::sync::{Frame, HeadMark, Heads, Hello, Run, Unlisted};
+use ledger::sync::{
+    Anchor, Frame, HeadMark, Heads, Hello, Lacks, List, Mark, Ops, Parts, Run, Stretch, Summary,
+};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -329,13 +331,73 @@ fn chain() -> impl Strategy<Value = Chain> {
     })
 }
 
-fn frame() -> impl Strategy<Value = Frame> {
-    let hello = (any::<[u8; 32]>()).prop_map(|root| {
+fn marks() -> impl Strategy<Value = Vec<Mark>> {
+    let mark = (
+        0u64..1 << 48,
+        prop_oneof![Just(0), any::<u64>()],
+        any::<[u8; 4]>(),
+    );
+    let mark = mark.prop_map(|(short, next, mark)| Mark {
+        short,
+        next,
+        mark: if next == 0 { [0; 4] } else { mark },
+    });
+    vec(mark, 0..20).prop_map(|mut marks| {
+        marks.sort_unstable();
+        marks
+    })
+}
+
+fn talk() -> impl Strategy<Value = Frame> {
+    let tags = (0u32..5, any::<u16>()).prop_map(|(bits, tag)| Summary::Tags(vec![tag; 1 << bits]));
+    let since = (any::<u64>(), marks()).prop_map(|(talk, marks)| Summary::Since { talk, marks });
+    let hello = (any::<[u8; 32]>(), any::<u64>(), prop_oneof![tags, since]);
+    let hello = hello.prop_map(|(root, talk, summary)| {
+        let network = network();
         Frame::Hello(Hello {
-            network: network(),
+            network,
             root,
+            talk,
+            summary,
         })
     });
+    let parts = (0u32..5, vec(any::<usize>(), 0..9)).prop_map(|(bits, picked)| {
+        let mut parts = Parts::none(bits);
+        picked.iter().for_each(|part| parts.insert(part % (1 << bits)));
+        parts
+    });
+    let list = (
+        any::<u64>(),
+        vec(any::<u64>(), 0..9),
+        any::<u64>(),
+        proptest::option::of(parts),
+        proptest::option::of(0u64..1 << 48),
+        marks(),
+    );
+    let list = list.prop_map(|(talk, lacks, sent, parts, until, marks)| {
+        Frame::List(List {
+            talk,
+            lacks,
+            sent,
+            parts,
+            until,
+            marks,
+        })
+    });
+    let lacks = (any::<u64>(), vec(any::<u64>(), 0..9));
+    prop_oneof![
+        hello,
+        list,
+        lacks.prop_map(|(talk, lacks)| Frame::Lacks(Lacks { talk, lacks })),
+        any::<u64>().prop_map(Frame::Level),
+        marks().prop_map(Frame::Announce),
+        marks().prop_map(Frame::Graft),
+        Just(Frame::Prune),
+        any::<[u8; 16]>().prop_map(|before| Frame::Unplaced(Dependency(before))),
+    ]
+}
+
+fn frame() -> impl Strategy<Value = Frame> {
     let mark = (any::<u64>(), any::<[u8; 8]>());
     let mark = mark.prop_map(|(next, mark)| {
         if next == 0 {
@@ -345,43 +407,45 @@ fn frame() -> impl Strategy<Value = Frame> {
         }
     });
     let heads = proptest::collection::btree_map(chain(), mark, 0..20);
-    let heads = (any::<[bool; 4]>(), heads).prop_map(|([level, ask, last, page], heads)| {
-        let mut heads: Vec<_> = heads.into_iter().collect();
-        let after = if page && !heads.is_empty() {
-            Some(heads.remove(0).0)
-        } else {
-            None
-        };
-        let unlisted = if level { Unlisted::Level } else { Unlisted::Unknown };
-        Frame::Heads(Heads {
-            unlisted,
-            ask,
-            after,
-            last,
-            heads,
-        })
+    let heads = heads.prop_map(|heads| {
+        let heads = heads.into_iter().collect();
+        Frame::Heads(Heads { heads })
     });
-    let bodies = vec(vec(any::<u8>(), 0..100), 1..10);
-    let run = (
-        any::<bool>(),
-        chain(),
-        0u64..1 << 60,
-        any::<[u8; 32]>(),
-        bodies,
-        vec(any::<u8>(), 64),
-    );
-    let run = run.prop_map(|(live, chain, first, previous, bodies, signature)| {
-        let signature = Signature(signature.try_into().unwrap());
+    let stretch = || {
+        let bodies = vec(vec(any::<u8>(), 0..100), 1..10);
+        let place = (chain(), 0u64..1 << 60, any::<[u8; 32]>());
+        (place, any::<bool>(), bodies, vec(any::<u8>(), 64)).prop_map(|(place, whole, bodies, signature)| {
+            let (chain, first, previous) = (place.0, place.1, OpId(place.2));
+            let whole_anchor = Anchor::At {
+                chain,
+                first,
+                previous,
+            };
+            Stretch {
+                anchor: if whole {
+                    whole_anchor
+                } else {
+                    Anchor::After(previous.into())
+                },
+                bodies,
+                signature: Signature(signature.try_into().unwrap()),
+            }
+        })
+    };
+    let ops = (any::<bool>(), vec(stretch(), 1..4));
+    let ops = ops.prop_map(|(live, stretches)| Frame::Ops(Ops { live, stretches }));
+    let run = (any::<bool>(), chain(), 0u64..1 << 60, stretch());
+    let run = run.prop_map(|(live, chain, first, stretch)| {
         Frame::Run(Run {
             live,
             chain,
             first,
-            previous: OpId(previous),
-            bodies,
-            signature,
+            previous: OpId([9; 32]),
+            bodies: stretch.bodies,
+            signature: stretch.signature,
         })
     });
-    prop_oneof![1 => hello, 4 => heads, 4 => run, 1 => Just(Frame::More), 1 => Just(Frame::Next), 1 => Just(Frame::Level)]
+    prop_oneof![4 => talk(), 2 => heads, 2 => run, 4 => ops, 1 => Just(Frame::More), 1 => Just(Frame::Next)]
 }
 
 /// Bytes near valid ones: cut, changed, lengthened.
@@ -719,20 +783,66 @@ fn heads_out_of_order_or_grouped_otherwise_are_refused() {
         next: 1,
         mark: [1; 8],
     };
-    let heads = |chains: &[Chain], after| {
+    let heads = |chains: &[Chain]| {
         let heads = chains.iter().map(|chain| (*chain, mark)).collect();
-        let heads = Heads {
-            unlisted: Unlisted::Level,
-            ask: false,
-            after,
-            last: true,
-            heads,
-        };
-        Frame::decode(&Frame::Heads(heads).encode())
+        Frame::decode(&Frame::Heads(Heads { heads }).encode())
     };
-    assert!(heads(&[chain(1, 1), chain(1, 2), chain(2, 1)], None).is_ok());
-    assert!(heads(&[chain(1, 2), chain(1, 1)], None).is_err());
-    assert!(heads(&[chain(1, 1), chain(1, 1)], None).is_err());
-    assert!(heads(&[chain(2, 1), chain(1, 1)], None).is_err());
-    assert!(heads(&[chain(1, 1)], Some(chain(1, 1))).is_err());
+    assert!(heads(&[chain(1, 1), chain(1, 2), chain(2, 1)]).is_ok());
+    assert!(heads(&[chain(1, 2), chain(1, 1)]).is_err());
+    assert!(heads(&[chain(1, 1), chain(1, 1)]).is_err());
+    assert!(heads(&[chain(2, 1), chain(1, 1)]).is_err());
+    let marks = |shorts: &[u64]| {
+        let mark = |short: &u64| Mark {
+            short: *short,
+            next: 0,
+            mark: [0; 4],
+        };
+        Frame::decode(&Frame::Graft(shorts.iter().map(mark).collect()).encode())
+    };
+    assert!(marks(&[1, 1, 2]).is_ok(), "two chains may have one short name");
+    assert!(marks(&[2, 1]).is_err());
+}
+
+#[test]
+fn parts_that_do_not_exist_are_refused() {
+    let list = |set: u8| {
+        let parts = Some(Parts {
+            bits: 2,
+            set: vec![set],
+        });
+        let list = List {
+            talk: 0,
+            lacks: vec![],
+            sent: 3,
+            parts,
+            until: None,
+            marks: vec![],
+        };
+        Frame::decode(&Frame::List(list).encode())
+    };
+    assert!(list(0b1111).is_ok());
+    assert!(list(0b1_0000).is_err());
+}
+
+#[test]
+fn a_frame_of_ops_without_ops_or_with_too_many_is_refused() {
+    let frame = |stretches: usize, bodies: usize| {
+        let stretch = Stretch {
+            anchor: Anchor::After(Dependency([1; 16])),
+            bodies: vec![vec![]; bodies],
+            signature: Signature([0; 64]),
+        };
+        let stretches = vec![stretch; stretches];
+        Frame::decode(
+            &Frame::Ops(Ops {
+                live: true,
+                stretches,
+            })
+            .encode(),
+        )
+    };
+    assert!(frame(0, 0).is_err());
+    assert!(frame(1, 0).is_err());
+    assert!(frame(8, 1024).is_ok());
+    assert!(frame(9, 1024).is_err());
 }

@@ -4,66 +4,17 @@
 mod scene;
 
 use ledger::admit::Verify;
-use ledger::certified::Covers;
 use ledger::clock::Hlc;
-use ledger::finality::checkpoint::Checkpoint;
 use ledger::fork::{Branch, ForkProof, PROOF_BYTES_MAX};
-use ledger::id::{CheckpointId, NodeId, OpId};
+use ledger::id::{NodeId, OpId};
 use ledger::key::{SIGNATURE_BYTES, Signature};
 use ledger::op::{Chain, Dependency, Op};
-use ledger::replica::{AppendError, Replica};
+use ledger::replica::AppendError;
 use ledger::sync::{Frame, RUN_BYTES_MAX};
-use ledger::vector::Head;
+use ledger::want::{ForksList, ForksTold, NAMES_MAX, Want};
 use proptest::prelude::*;
+use scene::forker::{FORKER, apart, author, honest, together, twin};
 use scene::{Author, Weather, Wire, live, node, report, run};
-
-/// The number of the member that forks; it is no replica.
-const FORKER: u8 = 9;
-
-fn author() -> (Author, Op) {
-    Author::opened(FORKER)
-}
-
-/// The same author, to write another branch.
-fn twin(author: &Author) -> Author {
-    Author {
-        secret: author.secret.clone(),
-        chain: author.chain,
-        seq: author.seq,
-        previous: author.previous,
-        hlc: Hlc(author.hlc.0 + 1),
-    }
-}
-
-/// Honest replicas, all linked; the forker is a peer of each.
-fn honest(count: u8, seed: u64, verify: Verify) -> (Wire, Vec<NodeId>) {
-    let mut wire = Wire::new(seed);
-    let nodes: Vec<NodeId> = (1..=count).map(|number| wire.join(number, verify)).collect();
-    for (index, a) in nodes.iter().enumerate() {
-        wire.link_ghost(node(FORKER), *a);
-        for b in &nodes[index + 1..] {
-            wire.link(*a, *b);
-        }
-    }
-    wire.settle(2_000);
-    (wire, nodes)
-}
-
-fn apart(wire: &mut Wire, a: &[NodeId], b: &[NodeId]) {
-    for one in a {
-        for other in b {
-            wire.cut(*one, *other);
-        }
-    }
-}
-
-fn together(wire: &mut Wire, a: &[NodeId], b: &[NodeId]) {
-    for one in a {
-        for other in b {
-            wire.link(*one, *other);
-        }
-    }
-}
 
 /// All hold the same, nothing waits, nobody was blamed, and the chain ends before the fork.
 #[track_caller]
@@ -443,194 +394,6 @@ fn a_lost_op_is_asked_for_by_name() {
     assert_eq!(wire.replicas[&nodes[1]].log().next(&member.chain), 21);
 }
 
-fn checkpoint(height: u64, heads: Vec<(Chain, Head)>) -> Checkpoint {
-    let previous = CheckpointId([(height - 1) as u8; 32]);
-    Checkpoint {
-        height,
-        previous,
-        time_ms: scene::START_MS,
-        order: [0; 32],
-        state: [0; 32],
-        forks: [0; 32],
-        fold_version: 1,
-        heads,
-        next_witnesses: None,
-    }
-}
-
-#[test]
-fn a_certificate_puts_every_replica_onto_its_branch_and_final_ops_stand() {
-    let (mut wire, nodes) = honest(4, 13, Verify::Real);
-    let (a, b) = nodes.split_at(2);
-    apart(&mut wire, a, b);
-    let (mut left, first) = author();
-    let mut right = twin(&left);
-    let ours = [left.say("a1"), left.say("a2"), left.say("a3")];
-    let theirs = [right.say("b1"), right.say("b2"), right.say("b3"), right.say("b4")];
-    wire.give(node(FORKER), a[0], &run(&[&[first.clone()][..], &ours].concat()));
-    wire.give(node(FORKER), b[0], &run(&[&[first][..], &theirs].concat()));
-    wire.append(b[0], vec![report("after the branch")]);
-    wire.settle_among(a, 5_000);
-    wire.settle_among(b, 5_000);
-    wire.pass(500);
-    // The witnesses saw only the right branch, and take three of its four ops.
-    let cut: Vec<(Chain, Head)> = wire.replicas[&b[0]]
-        .proposal(wire.now_ms, 0)
-        .into_iter()
-        .filter(|(chain, _)| *chain == left.chain)
-        .map(|(chain, _)| {
-            let id = theirs[1].id();
-            (chain, Head { next: 3, id })
-        })
-        .collect();
-    assert_eq!(cut.len(), 1);
-    assert_eq!(wire.replicas[&b[1]].covers(&cut), Covers::Yes);
-    assert_eq!(wire.replicas[&a[0]].covers(&cut), Covers::Missing);
-    let certificate = checkpoint(1, cut.clone());
-    for at in b {
-        let now_ms = wire.now_ms;
-        let (added, outputs) = wire
-            .replicas
-            .get_mut(at)
-            .unwrap()
-            .certify(&certificate, now_ms)
-            .unwrap();
-        assert_eq!(added.len(), 3);
-        assert!(outputs.is_empty());
-    }
-    for at in a {
-        let now_ms = wire.now_ms;
-        let lacking = wire
-            .replicas
-            .get_mut(at)
-            .unwrap()
-            .certify(&certificate, now_ms)
-            .unwrap_err();
-        assert_eq!(lacking.needs, vec![Dependency::from(theirs[1].id())]);
-    }
-    together(&mut wire, a, b);
-    let start = wire.now_ms;
-    let mut open: Vec<NodeId> = a.to_vec();
-    while !open.is_empty() {
-        assert!(wire.now_ms < start + 10_000, "{}", wire.describe());
-        wire.pass(50);
-        for at in open.clone() {
-            let now_ms = wire.now_ms;
-            if let Ok((added, outputs)) = wire.replicas.get_mut(&at).unwrap().certify(&certificate, now_ms) {
-                assert_eq!(added.len(), 3);
-                wire.take(at, outputs);
-                open.retain(|other| *other != at);
-            }
-        }
-    }
-    wire.settle(20_000);
-    wire.pass(3_000);
-    for at in &nodes {
-        let replica = &wire.replicas[at];
-        assert_eq!(wire.ids(*at), wire.ids(nodes[0]));
-        assert_eq!(replica.waiting(), (0, 0));
-        assert_eq!(replica.forks().seq(&left.chain), Some(1));
-        // The final ops stand, the rest is gone.
-        assert_eq!(replica.log().next(&left.chain), 3);
-        assert_eq!(replica.log().vector().next(&left.chain), 3);
-        assert!(
-            replica
-                .log()
-                .is_final(replica.log().get(&theirs[1].id()).unwrap())
-        );
-        // A later cut goes on without the chain, and nobody votes for the rest of it.
-        let next = replica.proposal(wire.now_ms, 0);
-        assert!(next.iter().all(|(chain, _)| *chain != left.chain));
-        assert_eq!(replica.covers(&next), Covers::Yes);
-        assert_eq!(replica.covers(&cut), Covers::Never);
-    }
-    // It all comes back from the disk.
-    let mut disk = wire.disks[&a[0]].clone();
-    disk.certified = cut.clone();
-    let (again, _) = Replica::open(scene::setup(1, 90, Verify::Real), disk, wire.now_ms).unwrap();
-    assert_eq!(again.log().next(&left.chain), 3);
-    assert_eq!(again.log().certified().count(), 1);
-    // A newcomer gets the final ops of the chain by the certificate.
-    let late = wire.join(7, Verify::Real);
-    wire.link(late, nodes[0]);
-    let start = wire.now_ms;
-    loop {
-        assert!(wire.now_ms < start + 10_000, "{}", wire.describe());
-        wire.pass(50);
-        let now_ms = wire.now_ms;
-        if let Ok((_, outputs)) = wire
-            .replicas
-            .get_mut(&late)
-            .unwrap()
-            .certify(&certificate, now_ms)
-        {
-            wire.take(late, outputs);
-            break;
-        }
-    }
-    wire.settle(20_000);
-    assert_eq!(wire.replicas[&late].log().next(&left.chain), 3);
-}
-
-#[test]
-fn a_proposal_is_causally_closed_and_takes_what_has_settled() {
-    let (mut wire, nodes) = honest(3, 14, Verify::Real);
-    for index in 0..12 {
-        wire.append(nodes[index % 3], vec![report(&index.to_string())]);
-        wire.pass(100);
-    }
-    let replica = &wire.replicas[&nodes[0]];
-    let all = replica.proposal(wire.now_ms, 0);
-    assert_eq!(all.iter().map(|(_, head)| head.next).sum::<u64>(), 15);
-    let some = replica.proposal(wire.now_ms, 550);
-    let covered: u64 = some.iter().map(|(_, head)| head.next).sum();
-    assert!((8..13).contains(&covered), "{covered}");
-    assert_eq!(replica.covers(&some), Covers::Yes);
-    // Without one chain it is not closed; beyond what is held it is missing.
-    assert_eq!(replica.covers(&all[1..]), Covers::Never);
-    let mut beyond = all.clone();
-    beyond[0].1.next += 1;
-    assert_eq!(replica.covers(&beyond), Covers::Missing);
-    let root = replica.order_root([0; 32], &some);
-    assert_eq!(root, wire.replicas[&nodes[1]].order_root([0; 32], &some));
-    let now_ms = wire.now_ms;
-    let replica = wire.replicas.get_mut(&nodes[0]).unwrap();
-    let (added, _) = replica.certify(&checkpoint(1, some.clone()), now_ms).unwrap();
-    let order: Vec<OpId> = replica.log().iter().take(added.len()).map(Op::id).collect();
-    assert_eq!(added, order);
-    assert_eq!(replica.covers(&some), Covers::Never);
-    let (rest, _) = replica.certify(&checkpoint(2, all), now_ms).unwrap();
-    assert_eq!(rest.len() + added.len(), 15);
-    assert!(replica.proposal(now_ms, 0).is_empty());
-}
-
-#[test]
-fn a_chain_whose_end_a_final_opening_names_is_closed() {
-    let (mut wire, nodes) = honest(2, 15, Verify::Real);
-    wire.append(nodes[0], vec![report("before")]);
-    wire.settle(1_000);
-    let old = wire.replicas[&nodes[0]].chain();
-    let disk = wire.disks[&nodes[0]].clone();
-    wire.cut(nodes[0], nodes[1]);
-    wire.open(scene::setup(1, 2, Verify::Real), disk);
-    wire.link(nodes[0], nodes[1]);
-    wire.settle(2_000);
-    for at in &nodes {
-        let now_ms = wire.now_ms;
-        let replica = wire.replicas.get_mut(at).unwrap();
-        assert!(replica.retire().is_empty(), "nothing is final");
-        let cut = replica.proposal(now_ms, 0);
-        replica.certify(&checkpoint(1, cut), now_ms).unwrap();
-        assert_eq!(replica.retire(), vec![old]);
-        assert!(replica.log().vector().head(&old).is_none());
-        assert_eq!(replica.log().next(&old), 2, "its ops stay");
-    }
-    wire.append(nodes[1], vec![report("after")]);
-    wire.settle(2_000);
-    assert_eq!(wire.disconnects, Vec::<String>::new());
-    assert!(wire.twins.is_empty(), "a start after a stop is no second life");
-}
-
 #[test]
 fn a_cloned_disk_forks_nothing_and_both_lives_are_told() {
     let mut wire = Wire::new(16);
@@ -726,6 +489,62 @@ fn nothing_is_appended_to_an_own_chain_that_is_forked() {
 }
 
 #[test]
+fn the_frames_about_forks_have_one_encoding_and_keep_their_bounds() {
+    let chain = |number| Chain {
+        node: node(number),
+        incarnation: 7,
+    };
+    let mut forks = vec![(chain(1), 0), (chain(2), 3), (chain(3), 1 << 40)];
+    forks.sort();
+    let list = |after, forks| {
+        Frame::Forks(ForksTold::List(ForksList {
+            ask: true,
+            after,
+            last: false,
+            forks,
+        }))
+    };
+    let (_, _, proof) = proven();
+    let (mut author, first) = author();
+    let ops = [first, author.say("x")];
+    let names = vec![Dependency([7; 16]); NAMES_MAX];
+    let frames = [
+        Frame::Fork(proof),
+        Frame::Want(Want {
+            back: true,
+            names: names.clone(),
+        }),
+        Frame::Branch(scene::run_of(&ops, false)),
+        Frame::Forks(ForksTold::Root([5; 32])),
+        list(None, vec![]),
+        list(Some(forks[0].0), forks[1..].to_vec()),
+    ];
+    for frame in frames {
+        let bytes = frame.encode();
+        assert_eq!(Frame::decode(&bytes), Ok(frame));
+        for cut in 0..bytes.len() {
+            assert!(Frame::decode(&bytes[..cut]).is_err());
+        }
+        assert!(Frame::decode(&[bytes, vec![0]].concat()).is_err());
+    }
+    let wrong = [
+        Frame::Want(Want {
+            back: false,
+            names: vec![],
+        }),
+        Frame::Want(Want {
+            back: false,
+            names: [names, vec![Dependency([8; 16])]].concat(),
+        }),
+        list(None, forks.iter().rev().copied().collect()),
+        list(Some(forks[1].0), forks.clone()),
+    ];
+    for frame in wrong {
+        assert!(Frame::decode(&frame.encode()).is_err());
+    }
+}
+
+#[test]
 fn a_branch_has_at_least_one_op() {
     let (_, _, mut proof) = proven();
     proof.branches[0] = Branch {
@@ -738,8 +557,8 @@ fn a_branch_has_at_least_one_op() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
-    /// Whatever two forkers write and to whom they tell it, whatever the wire loses and whoever is cut off:
-    /// when it is calm again all honest replicas hold the same ops, the same forks, and nothing waits.
+    /// Whatever two forkers write and to whom they tell it, whatever the wire loses and whoever is cut off
+    /// or starts again: when it is calm again all honest replicas hold the same ops, the same forks, and nothing waits.
     #[test]
     fn forkers_split_nobody(
         seed: u64,
@@ -762,6 +581,7 @@ proptest! {
             .collect();
         let (lose, repeat, late) = weather;
         wire.weather = Weather { lose, repeat, late };
+        let mut incarnation = 100;
         for (who, which, wait_ms, what) in steps {
             let (a, b) = (nodes[who % nodes.len()], nodes[(who + 1) % nodes.len()]);
             let forker = which % 2;
@@ -770,6 +590,17 @@ proptest! {
             match what {
                 0 => wire.cut(a, b),
                 1 => wire.link(a, b),
+                // An honest replica starts again.
+                8 => {
+                    let linked: Vec<NodeId> = nodes.iter().copied().filter(|other| *other != a).collect();
+                    linked.iter().for_each(|other| wire.cut(a, *other));
+                    incarnation += 1;
+                    let number = (1..=count).find(|number| node(*number) == a).unwrap();
+                    let disk = wire.disks[&a].clone();
+                    wire.open(scene::setup(number, incarnation, Verify::Real), disk);
+                    forkers.iter().for_each(|number| wire.link_ghost(node(*number), a));
+                    linked.iter().for_each(|other| wire.link(a, *other));
+                }
                 // A new branch, which parts anywhere.
                 2 | 3 => {
                     let (author, ops) = &of[index];
@@ -826,5 +657,6 @@ proptest! {
             prop_assert_eq!(replica.waiting(), (0, 0), "{}", wire.describe());
         }
         prop_assert_eq!(&wire.disconnects, &Vec::<String>::new());
+        prop_assert!(wire.twins.is_empty());
     }
 }

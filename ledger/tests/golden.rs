@@ -34,7 +34,9 @@ use ledger::report::instances::{CannotPlace, InstanceChanged, Phase, PlaceInstan
 use ledger::report::nodes::{AnnounceNode, Capacity, ChainEnd, OpenChain, RenewMembership, Roles};
 use ledger::report::upcast::AnnounceNodeV1;
 use ledger::report::{Carry, Report};
-use ledger::sync::{Frame, HeadMark, Heads, Hello, Run, Unlisted};
+use ledger::sync::{
+    Anchor, Frame, HeadMark, Heads, Hello, Lacks, List, Mark, Ops, Parts, Run, Stretch, Summary,
+};
 use ledger::vector::{Head, Vector};
 use scene::{START_MS, admin, network, secret};
 
@@ -397,6 +399,30 @@ fn op() -> Op {
     )
 }
 
+/// Frames of ops: one after an op that is known, one in full.
+fn ops_frames() -> (Frame, Frame) {
+    let run = scene::run_of(&[op()], false);
+    let (chain, first, previous) = (run.chain, run.first, run.previous);
+    let frame = |anchor| {
+        let stretch = Stretch {
+            anchor,
+            bodies: run.bodies.clone(),
+            signature: run.signature,
+        };
+        let stretches = vec![stretch.clone(), stretch];
+        Frame::Ops(Ops {
+            live: true,
+            stretches,
+        })
+    };
+    let whole = Anchor::At {
+        chain,
+        first,
+        previous,
+    };
+    (frame(Anchor::After(Dependency([6; 16]))), frame(whole))
+}
+
 fn frames() -> Vec<(&'static str, Frame)> {
     let chain = |node: u8, incarnation| Chain {
         node: NodeId([node; 32]),
@@ -419,25 +445,63 @@ fn frames() -> Vec<(&'static str, Frame)> {
             },
         ),
     ];
-    let (unlisted, after) = (Unlisted::Level, Some(chain(0, 1)));
+    let marks = vec![
+        Mark {
+            short: 0x0102_0304_0506,
+            next: 300,
+            mark: [7; 4],
+        },
+        Mark {
+            short: 0x0102_0304_0507,
+            next: 0,
+            mark: [0; 4],
+        },
+    ];
+    let hello = |summary| {
+        Frame::Hello(Hello {
+            network: network(),
+            root: [1; 32],
+            talk: 2,
+            summary,
+        })
+    };
+    let mut parts = Parts::none(4);
+    [0, 9, 15].iter().for_each(|part| parts.insert(*part));
+    let (short, long) = ops_frames();
     vec![
+        ("hello", hello(Summary::Tags(vec![1, 2, 3, 0xffee]))),
         (
-            "hello",
-            Frame::Hello(Hello {
-                network: network(),
-                root: [1; 32],
+            "hello since",
+            hello(Summary::Since {
+                talk: 1,
+                marks: marks.clone(),
+            }),
+        ),
+        ("heads", Frame::Heads(Heads { heads })),
+        ("ops", short),
+        ("ops in full", long),
+        (
+            "list",
+            Frame::List(List {
+                talk: 2,
+                lacks: vec![0, 300],
+                sent: 3,
+                parts: Some(parts),
+                until: Some(0xffff_ffff_ffff),
+                marks: marks.clone(),
             }),
         ),
         (
-            "heads",
-            Frame::Heads(Heads {
-                unlisted,
-                ask: true,
-                after,
-                last: true,
-                heads,
+            "lacks",
+            Frame::Lacks(Lacks {
+                talk: 2,
+                lacks: vec![0, 1],
             }),
         ),
+        ("announce", Frame::Announce(marks.clone())),
+        ("graft", Frame::Graft(marks)),
+        ("prune", Frame::Prune),
+        ("unplaced", Frame::Unplaced(Dependency([5; 16]))),
         (
             "run",
             Frame::Run(Run {
@@ -447,7 +511,7 @@ fn frames() -> Vec<(&'static str, Frame)> {
         ),
         ("more", Frame::More),
         ("next", Frame::Next),
-        ("level", Frame::Level),
+        ("level", Frame::Level(2)),
     ]
 }
 

@@ -402,10 +402,8 @@ impl Taker {
     /// Takes frames, as many at once as the daemon does.
     fn take(&mut self, frames: &[Vec<u8>], author: NodeId) {
         for batch in frames.chunks(BATCH) {
-            let mut ops = Vec::new();
-            for frame in batch {
-                ops.extend(admitted(self.replica.receive(author, frame, NOW_MS)));
-            }
+            let frames = batch.iter().map(|frame| (author, frame.clone())).collect();
+            let ops = admitted(self.replica.receive_all(frames, NOW_MS));
             self.keep(ops);
         }
     }

@@ -7,6 +7,8 @@
 )]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+pub mod forker;
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use ledger::admit::Verify;
@@ -492,7 +494,9 @@ impl Wire {
                 replica.counters()
             )
         };
-        self.replicas.values().map(of).collect::<Vec<_>>().join("\n")
+        let replicas = self.replicas.values().map(of);
+        let all: Vec<String> = replicas.chain(self.disconnects.iter().cloned()).collect();
+        all.join("\n")
     }
 
     pub fn ids(&self, at: NodeId) -> Vec<OpId> {
