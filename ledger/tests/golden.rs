@@ -20,8 +20,10 @@ use ledger::command::images::BuildImage;
 use ledger::command::instances::{DeleteInstance, LaunchInstance, Shape, StartInstance, StopInstance};
 use ledger::command::{self, Command, SignedCommand};
 use ledger::entry::Entry;
+use ledger::finality::checkpoint::{Certificate, Checkpoint, VoteKind, order_root, vote_message};
+use ledger::finality::witness::{Witness, WitnessSet};
 use ledger::genesis::{Invitation, SignedInvitation};
-use ledger::id::{AgentId, BuildId, CommandId, Digest, InstanceId, NodeId, OpId};
+use ledger::id::{AgentId, BuildId, CheckpointId, CommandId, Digest, InstanceId, NodeId, OpId};
 use ledger::journal::JournalRecord;
 use ledger::op::{Body, Chain, Dependency, Op, Slot};
 use ledger::report::images::{ImageBuilt, ImageFailed};
@@ -309,6 +311,49 @@ fn frames() -> Vec<(&'static str, Frame)> {
     ]
 }
 
+fn witnesses() -> WitnessSet {
+    let witness = |number, weight| Witness {
+        node: scene::node(number),
+        weight,
+    };
+    WitnessSet::new(vec![witness(1, 1), witness(2, 300)]).unwrap()
+}
+
+fn certificate() -> Certificate {
+    let chain = |node, incarnation| Chain {
+        node: NodeId([node; 32]),
+        incarnation,
+    };
+    let head = |next, id| Head {
+        next,
+        id: OpId([id; 32]),
+    };
+    let checkpoint = Checkpoint {
+        height: 2,
+        previous: CheckpointId([3; 32]),
+        time_ms: START_MS,
+        order: order_root([4; 32], [OpId([5; 32]), OpId([6; 32])]),
+        state: [7; 32],
+        forks: [8; 32],
+        fold_version: 1,
+        heads: vec![(chain(1, 2), head(300, 9)), (chain(2, 1), head(1, 10))],
+        next_witnesses: Some(witnesses()),
+    };
+    let id = Some(checkpoint.id(network()));
+    let message = vote_message(network(), VoteKind::Precommit, 2, 200, id);
+    let number = |index| {
+        [1, 2]
+            .into_iter()
+            .find(|number| witnesses().index_of(&scene::node(*number)) == index)
+    };
+    let precommits = (0..2).map(|index| (index as u8, secret(number(Some(index)).unwrap()).sign(&message)));
+    Certificate {
+        checkpoint,
+        round: 200,
+        precommits: precommits.collect(),
+    }
+}
+
 fn vectors() -> BTreeMap<String, Vec<u8>> {
     let mut vectors = BTreeMap::new();
     let mut add = |name: String, bytes: Vec<u8>| {
@@ -365,6 +410,14 @@ fn vectors() -> BTreeMap<String, Vec<u8>> {
         turned: true,
     };
     add("journal record".into(), record.encode());
+    let certificate = certificate();
+    let id = certificate.checkpoint.id(network());
+    add("checkpoint".into(), certificate.checkpoint.encode());
+    add("checkpoint id".into(), id.0.to_vec());
+    add("certificate".into(), certificate.encode());
+    let vote = |kind, about| vote_message(network(), kind, 2, 200, about).to_vec();
+    add("prevote id".into(), vote(VoteKind::Prevote, Some(id)));
+    add("precommit of nothing id".into(), vote(VoteKind::Precommit, None));
     vectors
 }
 
@@ -468,4 +521,8 @@ fn the_fixtures_read_back() {
         JournalRecord::decode(&fixtures["journal record"]).unwrap().offset,
         1000
     );
+    let read = Certificate::decode(&fixtures["certificate"]).unwrap();
+    assert_eq!(read, certificate());
+    assert_eq!(read.verify(network(), &witnesses(), [0; 32]), Ok(()));
+    assert_eq!(Checkpoint::decode(&fixtures["checkpoint"]), Ok(read.checkpoint));
 }
