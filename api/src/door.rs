@@ -63,6 +63,9 @@ pub trait Door: Send + Sync + 'static {
     /// at a time.
     fn verify(&self) -> Answer<'_, Result<VerifyReport, ReadError>>;
 
+    /// The whole log as one file, see [`ledger::export`]. The API asks for one at a time.
+    fn export(&self) -> Answer<'_, Result<Bytes, ReadError>>;
+
     /// Stores the context of a build. An error in the body means that it is not what was announced:
     /// whatever was stored of it must go.
     fn upload(&self, upload: Upload) -> Answer<'_, Result<Uploaded, UploadError>>;
@@ -75,12 +78,14 @@ pub trait Door: Send + Sync + 'static {
 }
 
 /// When a submitted command is answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Wait {
     /// Once its op is durable; the outcome may not be known yet.
     Durable,
     /// Once its op is durable and folded: the outcome is known, and may turn till it is final.
     Tentative,
+    /// As [`Self::Tentative`], and so many other nodes hold the op durably.
+    Replicated(u8),
 }
 
 /// A command that is in the log.
@@ -108,7 +113,13 @@ pub enum SubmitError {
     /// It writes nothing while its clock is off.
     #[error("the node's clock is {0} ms off its peers', so it writes nothing till that is mended")]
     ClockOff(i64),
-    /// The disk or the node's core failed.
+    /// The disk takes nothing now.
+    #[error("the node cannot write to its log: {0}")]
+    NotWritten(String),
+    /// It is in the log and durable here; what else was to be waited for did not come in time.
+    #[error("{0}")]
+    NotYet(String),
+    /// The node's core failed.
     #[error("the node could not write to its log: {0}")]
     Failed(String),
 }

@@ -38,6 +38,8 @@ pub const DOMAIN: &str = "/v1/domains/{id}";
 pub const OPS: &str = "/v1/ops";
 /// Checks the whole log again.
 pub const OPS_VERIFY: &str = "/v1/ops/verify";
+/// The whole log as a file.
+pub const OPS_EXPORT: &str = "/v1/ops/export";
 /// One op.
 pub const OP: &str = "/v1/ops/{id}";
 /// How the answering node is.

@@ -108,6 +108,10 @@ codes! {
     ShuttingDown = "shutting_down", SERVICE_UNAVAILABLE, "The node is shutting down";
     /// The node's clock is off.
     ClockOff = "clock_off", SERVICE_UNAVAILABLE, "The node's clock is off";
+    /// The disk of the node takes nothing.
+    NotWritten = "not_written", SERVICE_UNAVAILABLE, "The node cannot write";
+    /// The command is in the log; what else was waited for did not come in time.
+    NotYet = "not_yet", GATEWAY_TIMEOUT, "What was waited for did not come in time";
     /// The node has no room.
     NoRoom = "no_room", INSUFFICIENT_STORAGE, "The node has no room";
     /// Another node, which is needed, does not answer.

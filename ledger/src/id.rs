@@ -108,6 +108,8 @@ ids! {
     InstanceId;
     /// Content outside the log: an image's manifest, a build's context.
     Digest;
+    /// A recovery of the witnesses: the hash of its bytes under the network's id.
+    RecoveryId;
 }
 
 macro_rules! made_by_command {

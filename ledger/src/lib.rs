@@ -5,16 +5,21 @@
 //! what nodes tell; [`genesis`] begins a network and [`genesis::Invitation`] lets a node in; [`op`] is the
 //! signed link of a chain. [`admit`] is the door, [`limbo`] where early ops wait, [`log`] what was let in,
 //! [`vector`] its summary. [`sync`] is what replicas say to each other, [`peers`] and [`push`] when and to
-//! whom; [`replica`] is all of that together. [`journal`] numbers what was folded; `io`
-//! (feature `store`) keeps ops and journal on disk.
+//! whom; `receive` is how frames come in. [`fork`] proves that a node wrote two ops in one place,
+//! [`quarantine`] is what follows, [`void`] what is left of it, [`want`] asks for ops by name. [`finality`]
+//! says what stands for ever, [`certified`] what of the log that is. [`replica`] is all of that together.
+//! [`journal`] numbers what was folded; `io` (feature `store`) keeps ops and journal on disk.
 
 pub mod admit;
+pub mod certified;
 mod chance;
 pub mod clock;
 pub mod codec;
 pub mod command;
 pub mod entry;
+pub mod export;
 pub mod finality;
+pub mod fork;
 pub mod genesis;
 pub mod id;
 #[cfg(feature = "store")]
@@ -26,7 +31,11 @@ pub mod log;
 pub mod op;
 pub mod peers;
 pub mod push;
+pub mod quarantine;
+mod receive;
 pub mod replica;
 pub mod report;
 pub mod sync;
 pub mod vector;
+pub mod void;
+pub mod want;

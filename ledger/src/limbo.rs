@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::clock::Hlc;
 use crate::id::{NodeId, OpId};
-use crate::op::{Dependency, Op};
+use crate::op::{Chain, Dependency, Op, Slot};
 
 /// Ops that wait on behalf of one peer, at most.
 pub const PEER_OPS_MAX: usize = 16_384;
@@ -41,12 +41,16 @@ pub(crate) struct Waiting {
     pub(crate) from: NodeId,
     /// Whether it goes on to the other peers once it is admitted.
     pub(crate) live: bool,
+    /// Since when it waits.
+    pub(crate) since_ms: u64,
 }
 
 #[derive(Debug, Default)]
 struct Share {
     arrivals: BTreeSet<u64>,
     bytes: usize,
+    /// Up to which arrival what is missing was asked for.
+    asked: u64,
 }
 
 /// The ops that wait.
@@ -54,7 +58,7 @@ struct Share {
 pub(crate) struct Limbo {
     arrived: u64,
     waiting: BTreeMap<u64, (Waiting, Missing)>,
-    ids: HashSet<OpId>,
+    ids: HashSet<Dependency>,
     by_op: HashMap<Dependency, BTreeSet<u64>>,
     by_time: BTreeSet<(Hlc, u64)>,
     shares: BTreeMap<NodeId, Share>,
@@ -71,7 +75,7 @@ impl Limbo {
     }
 
     pub(crate) fn contains(&self, id: &OpId) -> bool {
-        self.ids.contains(id)
+        self.ids.contains(&Dependency::from(*id))
     }
 
     /// Whether a peer may bring a further window without throwing out its own ops.
@@ -83,7 +87,7 @@ impl Limbo {
 
     /// Lets an op wait; gives how many ops were thrown out for it.
     pub(crate) fn add(&mut self, waiting: Waiting, missing: Missing) -> u64 {
-        if !self.ids.insert(waiting.op.id()) {
+        if !self.ids.insert(waiting.op.id().into()) {
             return 0;
         }
         let arrival = self.arrived;
@@ -142,7 +146,7 @@ impl Limbo {
             .remove(&arrival)
             .expect("every index points at what waits");
         let size = waiting.op.bytes().len();
-        self.ids.remove(&waiting.op.id());
+        self.ids.remove(&Dependency::from(waiting.op.id()));
         self.bytes -= size;
         match missing {
             Missing::Op(dependency) => {
@@ -175,6 +179,53 @@ impl Limbo {
             .cloned()
             .unwrap_or_default();
         arrivals.into_iter().map(|arrival| self.remove(arrival)).collect()
+    }
+
+    /// Whether something waits for this op.
+    pub(crate) fn is_waited_for(&self, id: &OpId) -> bool {
+        self.by_op.contains_key(&Dependency::from(*id))
+    }
+
+    /// Whether the op of this name waits itself.
+    pub(crate) fn holds(&self, name: &Dependency) -> bool {
+        self.ids.contains(name)
+    }
+
+    /// Takes out the ops of a chain from a place on.
+    pub(crate) fn take_chain(&mut self, chain: &Chain, seq: u64) -> Vec<Waiting> {
+        let of_chain = |slot: &Slot| slot.chain == *chain && slot.seq >= seq;
+        let arrivals = self.waiting.iter().filter(|(_, (it, _))| of_chain(it.op.slot()));
+        let arrivals: Vec<u64> = arrivals.map(|(arrival, _)| *arrival).collect();
+        arrivals.into_iter().map(|arrival| self.remove(arrival)).collect()
+    }
+
+    /// The next ops of each peer that have waited for other ops since `before_ms` or longer: in turn, at
+    /// most so many of each peer.
+    pub(crate) fn overdue(&mut self, before_ms: u64, of_peer_max: usize) -> Vec<(NodeId, Vec<Op>)> {
+        let mut overdue = Vec::new();
+        for (peer, share) in &mut self.shares {
+            let mut ops = Vec::new();
+            let turn: Vec<u64> = share
+                .arrivals
+                .range(share.asked..)
+                .take(of_peer_max)
+                .copied()
+                .collect();
+            share.asked = match turn.last() {
+                Some(last) if turn.len() == of_peer_max => last + 1,
+                _ => 0,
+            };
+            for arrival in turn {
+                match self.waiting.get(&arrival) {
+                    Some((it, Missing::Op(_))) if it.since_ms <= before_ms => ops.push(it.op.clone()),
+                    _ => {}
+                }
+            }
+            if !ops.is_empty() {
+                overdue.push((*peer, ops));
+            }
+        }
+        overdue
     }
 
     /// Takes out what waited for the wall clock to show `now_ms`, in the order of clocks.

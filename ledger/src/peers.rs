@@ -138,6 +138,18 @@ impl Peers {
         self.peers.keys().copied()
     }
 
+    /// Sends a frame at the expense of the peer's allowance; whether anything of it was left.
+    pub(crate) fn serve(&mut self, to: NodeId, frame: Frame, now_ms: u64, outputs: &mut Vec<Output>) -> bool {
+        let Some(peer) = self.peers.get_mut(&to) else {
+            return false;
+        };
+        let served = peer.may_be_served(now_ms);
+        if served {
+            peer.serve(to, frame, outputs);
+        }
+        served
+    }
+
     /// Notes that a peer brings ops that were fetched from it.
     pub(crate) fn brings(&mut self, peer: NodeId, now_ms: u64) {
         if let Some(fetch) = self.fetch.as_mut().filter(|fetch| fetch.from == peer) {
@@ -180,9 +192,10 @@ fn send(to: NodeId, frame: Frame, outputs: &mut Vec<Output>) {
 impl Replica {
     /// Begins a comparison with a peer.
     pub(crate) fn greet(&mut self, to: NodeId, now_ms: u64, outputs: &mut Vec<Output>) {
+        self.tell_forks(to, outputs);
         let hello = Hello {
             network: self.network,
-            root: self.log.vector().root(),
+            root: self.compared_root(),
         };
         if let Some(peer) = self.peers.peers.get_mut(&to) {
             peer.greeted_ms = Some(now_ms);
@@ -254,7 +267,16 @@ impl Replica {
                 }
                 Ok(())
             }
-            Frame::Run(_) => unreachable!("runs are received by Replica::receive_run"),
+            Frame::Fork(proof) => self.hear_fork(from, proof, now_ms, outputs),
+            Frame::Want(want) => {
+                self.hear_want(from, want, now_ms, outputs);
+                Ok(())
+            }
+            Frame::Forks(told) => {
+                self.hear_forks(from, told, now_ms, outputs);
+                Ok(())
+            }
+            Frame::Run(_) | Frame::Branch(_) => unreachable!("runs are received by Replica::receive_run"),
         }
     }
 
@@ -268,12 +290,12 @@ impl Replica {
         if hello.network != self.network {
             return Err(Misconduct::OtherNetwork(hello.network));
         }
-        let own = self.node();
+        let (own, root) = (self.node(), self.compared_root());
         let Some(peer) = self.peers.peers.get_mut(&from) else {
             return Ok(());
         };
         let crossed = peer.greeted_ms.is_some_and(|ms| within(now_ms, ms, STALL_MS));
-        if hello.root == self.log.vector().root() {
+        if hello.root == root {
             peer.greeted_ms = None;
             self.agreed = true;
             send(from, Frame::Level, outputs);
@@ -334,6 +356,10 @@ impl Replica {
         peer.greeted_ms = None;
         peer.push = Push::new(&self.log, &told);
         peer.granted = !peer.push.is_done();
+        self.show_conflicts(from, &told, now_ms, outputs);
+        let Some(peer) = self.peers.peers.get_mut(&from) else {
+            return Ok(());
+        };
         let behind = told.behind(&self.log);
         // Under constant traffic two vectors are hardly ever equal; to have all that the peer has is enough.
         self.agreed |= behind.is_empty() && told.unlisted == Unlisted::Unknown;
@@ -372,6 +398,9 @@ impl Replica {
         peer.pushed_ms = now_ms;
         for run in peer.push.window(&self.log) {
             peer.serve(to, Frame::Run(run), outputs);
+        }
+        for run in std::mem::take(&mut peer.push.vouched) {
+            peer.serve(to, Frame::Branch(run), outputs);
         }
         if !peer.push.is_done() {
             send(to, Frame::More, outputs);

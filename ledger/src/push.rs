@@ -47,6 +47,8 @@ impl Told {
 #[derive(Debug, Default)]
 pub(crate) struct Push {
     next: BTreeSet<OrderKey>,
+    /// Ends of forked chains, for which only a void branch vouches.
+    pub(crate) vouched: Vec<Run>,
 }
 
 impl Push {
@@ -57,6 +59,7 @@ impl Push {
             .filter_map(|(chain, _)| log.at(chain, told.next(chain)?));
         Self {
             next: lacking.map(Op::order).collect(),
+            vouched: Vec::new(),
         }
     }
 
@@ -76,7 +79,10 @@ impl Push {
             };
             let all = log.chain(&chain);
             let from = seq as usize;
-            let Some(length) = all[from..].iter().position(|op| op.signature().is_some()) else {
+            // Since it was noted the chain may have been put into quarantine.
+            let rest = all.get(from..).unwrap_or(&[]);
+            let Some(length) = rest.iter().position(|op| op.signature().is_some()) else {
+                self.vouched.extend(log.vouched_run(&chain, seq));
                 continue;
             };
             let to = from + length + 1;

@@ -20,13 +20,19 @@
 //!        | 3                         More
 //!        | 4                         Next
 //!        | 5                         Level
+//!        | 6 proof                   Fork: see fork.rs
+//!        | 7 flags count names       Want: see want.rs
+//!        | 8 run as in 2             Branch: see want.rs
+//!        | 9 flags …                 Forks: see want.rs
 //! ```
 
 use crate::codec::{DecodeError, Reader, Writer};
+use crate::fork::ForkProof;
 use crate::id::{NetworkId, NodeId, OpId};
 use crate::key::{SIGNATURE_BYTES, Signature};
 use crate::op::{BODY_BYTES_MAX, Chain};
 use crate::vector::{Head, Vector};
+use crate::want::{ForksTold, Want};
 
 /// Version of this protocol.
 pub const VERSION: u16 = 1;
@@ -35,8 +41,11 @@ pub const VERSION: u16 = 1;
 pub const FRAME_BYTES_MAX: usize = 512 * 1024;
 
 /// Bytes of the bodies of a run, at most; a run whose last op had to be reached for its signature may have
-/// one body more.
-pub const RUN_BYTES_MAX: usize = 256 * 1024;
+/// one body more. Two such have to fit into the proof of a fork (see [`crate::fork`]).
+pub const RUN_BYTES_MAX: usize = 48 * 1024;
+
+/// Bytes of the bodies of a [`Frame::Branch`], at most: up to a fork, and from there to the next signature.
+pub const BRANCH_BYTES_MAX: usize = 2 * (RUN_BYTES_MAX + BODY_BYTES_MAX);
 
 /// Ops of a run, at most.
 pub const RUN_OPS_MAX: usize = 8192;
@@ -137,6 +146,14 @@ pub enum Frame {
     Next,
     /// The greeting's root is the sender's as well.
     Level,
+    /// Proves that a chain is forked.
+    Fork(ForkProof),
+    /// Asks for ops by name.
+    Want(Want),
+    /// Brings ops that were asked for by name, from whatever branch.
+    Branch(Run),
+    /// Tells of which forks the sender has proofs.
+    Forks(ForksTold),
 }
 
 /// Why bytes are not a frame.
@@ -294,7 +311,7 @@ impl Run {
         writer.raw(&self.signature.0);
     }
 
-    fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    fn read(reader: &mut Reader<'_>, bytes_max: usize) -> Result<Self, DecodeError> {
         let live = reader.varint(1, "the flags of a run")? == 1;
         let chain = read_chain(reader)?;
         let first = reader.varint(u64::MAX - RUN_OPS_MAX as u64, "a run's first place")?;
@@ -308,8 +325,8 @@ impl Run {
         for _ in 0..count {
             let body = reader.sized(BODY_BYTES_MAX, "an op's body")?;
             bytes += body.len();
-            if bytes > RUN_BYTES_MAX + BODY_BYTES_MAX {
-                let (size, max) = (bytes as u64, (RUN_BYTES_MAX + BODY_BYTES_MAX) as u64);
+            if bytes > bytes_max {
+                let (size, max) = (bytes as u64, bytes_max as u64);
                 return Err(DecodeError::TooLarge {
                     what: "a run",
                     size,
@@ -353,6 +370,10 @@ impl Frame {
             Frame::Level => {
                 writer.varint(5);
             }
+            Frame::Fork(proof) => proof.write(writer.varint(6)),
+            Frame::Want(want) => want.write(writer.varint(7)),
+            Frame::Branch(run) => run.write(writer.varint(8)),
+            Frame::Forks(told) => told.write(writer.varint(9)),
         }
         writer.into_bytes()
     }
@@ -369,7 +390,7 @@ impl Frame {
             .into());
         }
         let mut reader = Reader::new(bytes);
-        let frame = match reader.varint(5, "a frame's kind")? {
+        let frame = match reader.varint(9, "a frame's kind")? {
             0 => {
                 // Read first and by itself: what follows may differ in another version.
                 let version = reader.varint(u64::MAX, "a protocol version")?;
@@ -383,10 +404,14 @@ impl Frame {
                 })
             }
             1 => Frame::Heads(Heads::read(&mut reader)?),
-            2 => Frame::Run(Run::read(&mut reader)?),
+            2 => Frame::Run(Run::read(&mut reader, RUN_BYTES_MAX + BODY_BYTES_MAX)?),
             3 => Frame::More,
             4 => Frame::Next,
-            _ => Frame::Level,
+            5 => Frame::Level,
+            6 => Frame::Fork(ForkProof::read(&mut reader)?),
+            7 => Frame::Want(Want::read(&mut reader)?),
+            8 => Frame::Branch(Run::read(&mut reader, BRANCH_BYTES_MAX)?),
+            _ => Frame::Forks(ForksTold::read(&mut reader)?),
         };
         reader.end()?;
         Ok(frame)

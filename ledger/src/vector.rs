@@ -40,6 +40,13 @@ impl Vector {
         self.root.take();
     }
 
+    /// Takes a chain out, for one whose ops left or that need not be compared any more.
+    pub fn remove(&mut self, chain: &Chain) {
+        if self.heads.remove(chain).is_some() {
+            self.root.take();
+        }
+    }
+
     /// The place of the next op of a chain: 0 for one that is not known.
     pub fn next(&self, chain: &Chain) -> u64 {
         self.heads.get(chain).map_or(0, |head| head.next)

@@ -49,6 +49,9 @@ fn seed(name: &str, bytes: &[u8]) -> Option<(&'static str, Vec<u8>)> {
         ["op", "body"] => "op",
         ["checkpoint", ..] => "checkpoint",
         ["certificate", ..] => "certificate",
+        ["message", ..] => "message",
+        ["record", ..] => "record",
+        ["recovery"] => "recovery",
         // Stands in the invitation.
         ["genesis"] => return None,
         _ => panic!("{name}: which target reads it? Say it here, or that none does"),
@@ -102,7 +105,19 @@ fn scripts() -> Vec<(&'static str, Script)> {
         .write(2, 1, &[], 0x100, b"\x03abc")
         .deliver(2, 2, 0, 9, true)
         .pass(60_000);
+    let proof = Script::default()
+        .write(0, 1, &[], 0x7777, b"one")
+        .write(0, 1, &[], 0x7777, b"two")
+        .deliver(0, 0, 0, 2, false)
+        .write(1, 1, &[3, 4], 0x7777, b"names them")
+        .prove(1, 0, 0)
+        .deliver(1, 1, 0, 9, true)
+        .want(2, &[0, 1, 2, 3, 4])
+        .certify(0)
+        .pass(2000)
+        .certify(1);
     vec![
+        ("proof", proof),
         ("said", said),
         ("talk", talk),
         ("gap", gap),

@@ -12,7 +12,7 @@ use ledger::command;
 use ledger::report::Report;
 
 /// Modules whose bounds concern the talk between replicas.
-const GOSSIP: [&str; 4] = ["limbo", "peers", "push", "sync"];
+const GOSSIP: [&str; 5] = ["limbo", "peers", "push", "sync", "want"];
 
 fn project() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
@@ -319,7 +319,10 @@ fn made(page: &str, table: &str, expected: &str) {
         .split_once(&end)
         .unwrap_or_else(|| panic!("{page} has no {end}"));
     if std::env::var_os("FORMATION_WRITE_DOCS").is_some() {
-        std::fs::write(path, format!("{head}{begin}{expected}{end}{tail}")).unwrap();
+        // Renamed into place, since the other tests read the page meanwhile.
+        let draft = path.with_extension("draft");
+        std::fs::write(&draft, format!("{head}{begin}{expected}{end}{tail}")).unwrap();
+        std::fs::rename(draft, path).unwrap();
         return;
     }
     assert!(

@@ -279,7 +279,7 @@ fn frame() -> impl Strategy<Value = Frame> {
 }
 
 fn witnesses() -> impl Strategy<Value = WitnessSet> {
-    btree_map(any::<[u8; 32]>(), 1..=WEIGHT_MAX, 0..5).prop_map(|set| {
+    btree_map(any::<[u8; 32]>(), 1..=WEIGHT_MAX, 1..5).prop_map(|set| {
         let witness = |(node, weight)| Witness {
             node: NodeId(node),
             weight,
@@ -323,6 +323,7 @@ fn certificate() -> impl Strategy<Value = Certificate> {
     (checkpoint(), any::<u32>(), precommits).prop_map(|(checkpoint, round, precommits)| Certificate {
         checkpoint,
         round,
+        recovery: None,
         precommits: precommits.into_iter().collect(),
     })
 }
@@ -712,6 +713,7 @@ fn a_checkpoint_out_of_order_or_of_nothing_is_refused() {
         let bad = Certificate {
             checkpoint: good.clone(),
             round: 0,
+            recovery: None,
             precommits,
         };
         assert!(Certificate::decode(&bad.encode()).is_err());

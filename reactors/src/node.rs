@@ -14,6 +14,7 @@
 //! the node decides once ([`Node::handle_all`]).
 
 mod host;
+mod waiting;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -37,6 +38,7 @@ use crate::pace::Pace;
 use crate::presence;
 
 pub use host::HostEvent;
+pub use waiting::{ASKED_MAX, WAIT_MS_MAX, WAITING_MAX, Wait};
 
 /// How often [`Input::Tick`] should come.
 pub const TICK_MS: u64 = 200;
@@ -67,6 +69,8 @@ pub const UNSAID_MAX: usize = 64;
 const FRAME_SYNC: u8 = 0;
 const FRAME_PRESENCE: u8 = 1;
 const FRAME_INVITATION: u8 = 2;
+const FRAME_ASK_HELD: u8 = 3;
+const FRAME_HELD: u8 = 4;
 
 /// A connected peer. The transport has proved its key; that it belongs to the network, its invitation
 /// proves. Till then it is told nothing, and nothing that it says is heard.
@@ -109,6 +113,8 @@ pub enum Input {
         command: Vec<u8>,
         /// Its id.
         id: CommandId,
+        /// What the answer waits for.
+        wait: Wait,
     },
     /// A hand tells what is so on this host, or what came of an action.
     Host(HostEvent),
@@ -117,13 +123,8 @@ pub enum Input {
 /// What goes out.
 #[derive(Debug)]
 pub enum Output {
-    /// Make these durable, as one: ops in admission order and the journal's records of what they became.
-    Persist {
-        /// Newly admitted ops.
-        ops: Vec<Op>,
-        /// What they, and others through them, became.
-        journal: Vec<JournalRecord>,
-    },
+    /// Make these durable, as one.
+    Persist(Durable),
     /// Send a frame to a peer. It may be lost.
     Send {
         /// Whom to.
@@ -149,6 +150,23 @@ pub enum Output {
     Act(Action),
 }
 
+/// What has to be durable before anything else of a call is done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Durable {
+    /// Newly admitted ops, in admission order.
+    pub ops: Vec<Op>,
+    /// What they, and others through them, became.
+    pub journal: Vec<JournalRecord>,
+}
+
+impl Durable {
+    /// Adds what is to be written in the same batch, after this.
+    pub fn extend(&mut self, more: Durable) {
+        self.ops.extend(more.ops);
+        self.journal.extend(more.journal);
+    }
+}
+
 /// What became of a command, as of now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Submitted {
@@ -164,6 +182,16 @@ pub enum SubmitError {
     /// The replica could not append.
     #[error("the command could not be appended: {0}")]
     Append(String),
+    /// It is in the log and durable here, but not enough others held it in time.
+    #[error(
+        "the command is durable here, but of {needed} other nodes that should hold it {held} said so in time"
+    )]
+    NotReplicated {
+        /// How many others were asked for.
+        needed: usize,
+        /// How many said that they hold it.
+        held: usize,
+    },
 }
 
 /// What a node begins with.
@@ -198,6 +226,7 @@ pub struct Node {
     /// When the last input came.
     last_ms: u64,
     invitation: SignedInvitation,
+    copies: waiting::Copies,
     peers: BTreeMap<NodeId, Peer>,
     /// Frames of peers that have not shown an invitation.
     strangers: u64,
@@ -249,6 +278,7 @@ impl Node {
             told: BTreeMap::new(),
             last_ms: now_ms,
             invitation,
+            copies: waiting::Copies::default(),
             peers: BTreeMap::new(),
             strangers: 0,
             before_start: BTreeMap::new(),
@@ -277,6 +307,7 @@ impl Node {
         for input in inputs {
             self.take_in(input, now_ms, &mut out);
         }
+        self.tell_held(&mut out);
         self.settle(now_ms, &mut out);
         out
     }
@@ -293,11 +324,17 @@ impl Node {
             }
             Input::PeerDown(peer) => {
                 self.peers.remove(&peer);
+                self.copies.forget(&peer);
                 let outputs = self.replica.peer_down(peer, now_ms);
                 self.take(outputs, out);
             }
             Input::Frame { from, bytes } => self.frame(from, &bytes, now_ms, out),
-            Input::Submit { token, command, id } => self.submit(token, command, id, now_ms, out),
+            Input::Submit {
+                token,
+                command,
+                id,
+                wait,
+            } => self.submit((token, id), command, wait, now_ms, out),
             Input::Host(event) => {
                 self.host(event, now_ms, out);
                 self.dirty = true;
@@ -399,6 +436,7 @@ impl Node {
                 arrived_ms: now_ms,
             };
             self.sees().presences.insert(seen.presence.node, seen);
+            self.ask_held_again(now_ms, out);
             for report in std::mem::take(&mut self.unsaid) {
                 self.say(report, now_ms, out);
             }
@@ -428,6 +466,8 @@ impl Node {
                 self.take(outputs, out);
             }
             Some((&FRAME_PRESENCE, record)) => self.presence(from, record, now_ms, out),
+            Some((&FRAME_ASK_HELD, asked)) => self.asked_held(from, asked, out),
+            Some((&FRAME_HELD, told)) => self.held(from, told, now_ms, out),
             _ => self.sees().unknown_frames += 1,
         }
     }
@@ -528,7 +568,14 @@ impl Node {
         }
     }
 
-    fn submit(&mut self, token: u64, command: Vec<u8>, id: CommandId, now_ms: u64, out: &mut Vec<Output>) {
+    fn submit(
+        &mut self,
+        (token, id): (u64, CommandId),
+        command: Vec<u8>,
+        wait: Wait,
+        now_ms: u64,
+        out: &mut Vec<Output>,
+    ) {
         // A command that is in the log already is answered with what became of it: a client that lost the
         // answer asks again with the same bytes.
         if self.fold.cloud().commands.get(&id).is_none() {
@@ -542,16 +589,21 @@ impl Node {
             }
         }
         let cloud = self.fold.cloud();
-        let reply = match cloud.commands.get(&id) {
-            Some(record) => Ok(Submitted {
-                op: record.op,
-                outcome: record.outcome.clone(),
+        match cloud.commands.get(&id) {
+            Some(record) => {
+                let submitted = Submitted {
+                    op: record.op,
+                    outcome: record.outcome.clone(),
+                };
+                self.answer((token, id), submitted, wait, now_ms, out);
+            }
+            None => out.push(Output::Reply {
+                token,
+                reply: Err(SubmitError::Append(
+                    "the fold has no record of the command".into(),
+                )),
             }),
-            None => Err(SubmitError::Append(
-                "the fold has no record of the command".into(),
-            )),
-        };
-        out.push(Output::Reply { token, reply });
+        }
     }
 
     /// Decides until nothing follows: what is reported changes the view, and that may call for more.
@@ -651,7 +703,7 @@ impl Node {
                         });
                         self.journal_next += 1;
                     }
-                    out.push(Output::Persist { ops, journal });
+                    out.push(Output::Persist(Durable { ops, journal }));
                     self.dirty = true;
                 }
             }

@@ -18,7 +18,7 @@ use ledger::key::SecretKey;
 use ledger::op::Op;
 use ledger::report::Report;
 use reactors::action::Action;
-use reactors::node::{HostEvent, Input, Node, Output, TICK_MS};
+use reactors::node::{Durable, HostEvent, Input, Node, Output, TICK_MS, Wait};
 
 use crate::chance::Chance;
 use crate::checks::{self, Holds, Place, Violation};
@@ -522,6 +522,7 @@ impl World {
                 token,
                 id,
                 command: command.bytes().to_vec(),
+                wait: Wait::Tentative,
             },
         );
         let answer = self.answers.remove(&token).flatten();
@@ -559,9 +560,7 @@ impl World {
     /// Does what the daemon's shell does: writes first, then the rest. A doomed node crashes before the
     /// write, after it, or with a part of the rest done.
     fn perform(&mut self, node: usize, outputs: Vec<Output>) {
-        let writes = outputs
-            .iter()
-            .any(|output| matches!(output, Output::Persist { .. }));
+        let writes = outputs.iter().any(|output| matches!(output, Output::Persist(_)));
         let doomed = self.stations[node].doomed && writes;
         if doomed && self.chance.permille(400) {
             self.crash(node, "crash before a write");
@@ -570,7 +569,7 @@ impl World {
         let mut rest = Vec::new();
         for output in outputs {
             match output {
-                Output::Persist { ops, journal } => {
+                Output::Persist(Durable { ops, journal }) => {
                     self.note_own(node, &ops);
                     self.stations[node].disk.append(ops, journal);
                 }
@@ -619,7 +618,7 @@ impl World {
                     seen,
                 }));
             }
-            Output::Persist { .. } => {}
+            Output::Persist(_) => {}
             Output::Reply { token, reply } => {
                 let Some(command) = self.tokens.remove(&token) else {
                     return;

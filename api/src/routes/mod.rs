@@ -57,6 +57,7 @@ fn short() -> OpenApiRouter<App> {
 fn others() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(ops::verify))
+        .routes(routes!(ops::export))
         .routes(routes!(events::events))
         .routes(routes!(uploads::upload))
         .routes(routes!(logs::instance_logs))

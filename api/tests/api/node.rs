@@ -298,6 +298,12 @@ impl Door for Memory {
         })
     }
 
+    fn export(&self) -> Answer<'_, Result<Bytes, ReadError>> {
+        let network = self.network;
+        let file = ledger::export::encode(network, &[], &[], &[]);
+        Box::pin(async move { Ok(file.into()) })
+    }
+
     fn verify(&self) -> Answer<'_, Result<VerifyReport, ReadError>> {
         Box::pin(async move {
             let ops = self.state.lock().unwrap().fold.ops().len() as u64;

@@ -12,6 +12,7 @@ use api::door::{
 use api::views::nodes::Role;
 use api::views::status::{DriverReport, NodeStatus, PeerView, VERIFY_FAULTS_MAX, VerifyFault, VerifyReport};
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use futures::StreamExt;
 use ledger::command::SignedCommand;
 use ledger::id::{BuildId, InstanceId, NodeId, OpId};
@@ -21,13 +22,13 @@ use net::names::NameTable;
 use pack::io::store::{BlobStore, StoreError};
 use projections::cloud::Cloud;
 use projections::outcome::Outcome;
-use reactors::node::{HostEvent, Input, Node};
+use reactors::node::{self, HostEvent, Input, Node};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{Semaphore, watch};
 use vmm::io::machines::Machines;
 
 use super::blobs;
-use super::core::{Core, NotTaken, Snapshot, now_ms};
+use super::core::{Core, NotTaken, Refused, Snapshot, now_ms};
 use super::logs::Logs;
 
 /// How old the answer to [`Door::live`] may be.
@@ -91,8 +92,18 @@ impl Door for NodeDoor {
     fn submit(&self, command: SignedCommand, wait: Wait) -> Answer<'_, Result<Submitted, SubmitError>> {
         Box::pin(async move {
             let id = command.id();
-            let submitted = match self.core.submit(command.bytes().to_vec(), id).await {
-                Ok(done) => done.map_err(|error| SubmitError::Failed(error.to_string()))?,
+            let core_wait = match wait {
+                Wait::Durable | Wait::Tentative => node::Wait::Tentative,
+                Wait::Replicated(others) => node::Wait::Replicated(others),
+            };
+            let submitted = match self.core.submit(command.bytes().to_vec(), id, core_wait).await {
+                Ok(done) => done.map_err(|refused| match refused {
+                    Refused::NotWritten(why) => SubmitError::NotWritten(why.0.to_string()),
+                    Refused::Core(error @ node::SubmitError::NotReplicated { .. }) => {
+                        SubmitError::NotYet(error.to_string())
+                    }
+                    Refused::Core(error) => SubmitError::Failed(error.to_string()),
+                })?,
                 Err(NotTaken::Busy) => return Err(SubmitError::Busy),
                 Err(NotTaken::Stopped) => return Err(SubmitError::ShuttingDown),
             };
@@ -102,7 +113,7 @@ impl Door for NodeDoor {
                 position: self.core.snapshot().cloud.position,
                 outcome: match wait {
                     Wait::Durable => None,
-                    Wait::Tentative => Some(submitted.outcome),
+                    Wait::Tentative | Wait::Replicated(_) => Some(submitted.outcome),
                 },
             })
         })
@@ -170,7 +181,9 @@ impl Door for NodeDoor {
             incarnation: format!("{:016x}", snapshot.incarnation),
             roles: self.own.roles.clone(),
             uptime_ms: u64::try_from(self.own.started.elapsed().as_millis()).unwrap_or(u64::MAX),
-            not_ready: if snapshot.observed.host_known {
+            not_ready: if let Some(why) = &snapshot.not_written {
+                vec![why.to_string()]
+            } else if snapshot.observed.host_known {
                 self.own.lacks.clone()
             } else {
                 vec!["it still looks at what this host holds".to_owned()]
@@ -245,7 +258,17 @@ impl Door for NodeDoor {
             // The core goes on meanwhile: what is durable is read beside it.
             let (network, store) = (self.core.snapshot().cloud.network, self.core.store());
             let checked = tokio::task::spawn_blocking(move || match store.load(network) {
-                Ok(loaded) => verify(network, &loaded.ops),
+                Ok(loaded) => {
+                    let mut report = verify(network, &loaded.ops);
+                    report.faults += loaded.damaged.len() as u64;
+                    let room = VERIFY_FAULTS_MAX.saturating_sub(report.first_faults.len());
+                    let damaged = loaded.damaged.iter().take(room).map(|damaged| VerifyFault {
+                        op: None,
+                        what: damaged.to_string(),
+                    });
+                    report.first_faults.extend(damaged);
+                    report
+                }
                 Err(error) => VerifyReport {
                     faults: 1,
                     first_faults: vec![VerifyFault {
@@ -260,6 +283,21 @@ impl Door for NodeDoor {
                 .map_err(|error| ReadError::Failed(error.to_string()))?;
             report.took_ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
             Ok(report)
+        })
+    }
+
+    fn export(&self) -> Answer<'_, Result<Bytes, ReadError>> {
+        Box::pin(async move {
+            let _turn = self.verify_turn.acquire().await;
+            let (network, store) = (self.core.snapshot().cloud.network, self.core.store());
+            let read = tokio::task::spawn_blocking(move || {
+                let loaded = store.load(network)?;
+                let (ops, forks) = (&loaded.ops, &loaded.forks);
+                Ok(ledger::export::encode(network, ops, &loaded.certificates, forks).into())
+            });
+            let read: Result<Bytes, ledger::io::store::StoreError> =
+                read.await.map_err(|error| ReadError::Failed(error.to_string()))?;
+            read.map_err(|error| ReadError::Failed(error.to_string()))
         })
     }
 

@@ -89,6 +89,16 @@ pub async fn run(folder: NodeFolder, config: NodeConfig) -> Result<()> {
     })
     .await??;
     tracing::info!(node = %id, network = %genesis.name, ops = loaded.ops.len(), "the ledger is open");
+    for damaged in &loaded.damaged {
+        tracing::error!("{damaged}; the rest of the chain is fetched from peers");
+    }
+    if loaded.lost_records > 0 {
+        let lost = loaded.lost_records;
+        tracing::error!(
+            "the disk has lost the last {lost} journal records and the ops that they tell of, which were \
+             acknowledged: what no peer has is gone"
+        );
+    }
 
     let transport = net_gossip::Config::new(folder.seed()?, network.0, config.listen.clone());
     let (gossip, events) = net_gossip::start(transport)

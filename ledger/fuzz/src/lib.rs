@@ -11,16 +11,21 @@
 
 mod receive;
 
+use ledger::admit::Verify;
 use ledger::command::{self, AFTER_MAX, COMMAND_BYTES_MAX, SignedCommand, check_of};
 use ledger::entry::{ENTRY_BYTES_MAX, Entry, EntryError};
 use ledger::finality::checkpoint::{self, CERTIFICATE_BYTES_MAX, Certificate, Checkpoint};
+use ledger::finality::recovery::{Admins, RECOVERY_BYTES_MAX, SignedRecovery};
+use ledger::finality::vote::{MESSAGE_BYTES_MAX, Message, Record};
 use ledger::finality::witness::WITNESSES_MAX;
+use ledger::fork::PROOF_BYTES_MAX;
 use ledger::genesis::{ADMINS_MAX, INVITATION_BYTES_MAX, PEERS_MAX, SignedInvitation};
 use ledger::id::{NetworkId, NodeId, OpId};
 use ledger::journal::{JournalRecord, OUTCOME_BYTES_MAX};
 use ledger::op::{BODY_BYTES_MAX, Body, Chain, DEPENDENCIES_MAX, ENTRIES_MAX, Op, Slot};
 use ledger::report::Report;
-use ledger::sync::{self, FRAME_BYTES_MAX, Frame, HEADS_MAX, RUN_BYTES_MAX, RUN_OPS_MAX};
+use ledger::sync::{self, BRANCH_BYTES_MAX, FRAME_BYTES_MAX, Frame, HEADS_MAX, RUN_BYTES_MAX, RUN_OPS_MAX};
+use ledger::want::{ForksTold, LISTED_MAX, NAMES_MAX};
 
 pub use receive::{Script, receive};
 
@@ -37,6 +42,9 @@ pub const TARGETS: &[Target] = &[
     ("journal", journal),
     ("checkpoint", checkpoint),
     ("certificate", certificate),
+    ("message", message),
+    ("record", record),
+    ("recovery", recovery),
     ("receive", receive),
 ];
 
@@ -85,11 +93,31 @@ pub fn frame(bytes: &[u8]) {
                 .chain(heads.heads.iter().map(|(chain, _)| chain));
             assert!(chains.is_sorted_by(|a, b| a < b));
         }
-        Frame::Run(run) => {
+        Frame::Run(run) | Frame::Branch(run) => {
             let size: usize = run.bodies.iter().map(Vec::len).sum();
             assert!((1..=RUN_OPS_MAX).contains(&run.bodies.len()));
-            assert!(size <= RUN_BYTES_MAX + BODY_BYTES_MAX);
+            assert!(
+                size <= if bytes[0] == 2 {
+                    RUN_BYTES_MAX + BODY_BYTES_MAX
+                } else {
+                    BRANCH_BYTES_MAX
+                }
+            );
             assert!(run.first.checked_add(run.bodies.len() as u64).is_some());
+        }
+        Frame::Fork(proof) => {
+            assert!(bytes.len() <= 1 + PROOF_BYTES_MAX);
+            // Signatures are taken on trust here: what is left must not panic either.
+            let _ = proof.verify(NETWORK, Verify::Trusting, [0; 32]);
+            if let Ok(ops) = proof.ops(NETWORK) {
+                assert!(ops.iter().filter(|op| *op.slot() == proof.slot()).count() == 2);
+            }
+        }
+        Frame::Want(want) => assert!((1..=NAMES_MAX).contains(&want.names.len())),
+        Frame::Forks(ForksTold::List(list)) => {
+            assert!(list.forks.len() <= LISTED_MAX);
+            let chains = list.after.iter().chain(list.forks.iter().map(|(chain, _)| chain));
+            assert!(chains.is_sorted_by(|a, b| a < b));
         }
         _ => {}
     }
@@ -218,11 +246,66 @@ pub fn certificate(bytes: &[u8]) {
     assert!(certificate.precommits.is_sorted_by(|(a, _), (b, _)| a < b));
     read_checkpoint(&certificate.checkpoint, &certificate.checkpoint.encode());
     let witnesses = certificate.checkpoint.next_witnesses.clone().unwrap_or_default();
-    if certificate.verify(NETWORK, &witnesses, [0; 32]).is_ok() {
+    if let Some(recovery) = &certificate.recovery {
+        read_recovery(recovery, &recovery.encode());
+    }
+    if certificate
+        .verify(NETWORK, &witnesses, &admins(), [0; 32])
+        .is_ok()
+    {
+        let witnesses = certificate.voters(&witnesses);
         let signed = certificate.precommits.iter();
         let weight = signed.filter_map(|(index, _)| witnesses.at(usize::from(*index)));
         assert!(witnesses.is_quorum(weight.map(|it| u64::from(it.weight)).sum()));
     }
+}
+
+/// What a witness says to the others.
+pub fn message(bytes: &[u8]) {
+    let Ok(message) = Message::decode(bytes) else {
+        return;
+    };
+    assert_eq!(message.encode(), bytes, "a message is canonical");
+    assert!(bytes.len() <= MESSAGE_BYTES_MAX);
+    assert!(message.height() > 0);
+    match message {
+        Message::Proposal(proposal) => {
+            read_checkpoint(&proposal.checkpoint, &proposal.checkpoint.encode());
+            assert!(proposal.valid_round.is_none_or(|round| round < proposal.round));
+        }
+        Message::Vote(vote) => assert_eq!(vote.checks(NETWORK).key, vote.witness.into()),
+        Message::Recovery(signed) => read_recovery(&signed, &bytes[1..]),
+    }
+}
+
+/// What a witness must not forget.
+pub fn record(bytes: &[u8]) {
+    let Ok(record) = Record::decode(bytes) else { return };
+    assert_eq!(record.encode(), bytes, "a record is canonical");
+    assert!(bytes.len() <= MESSAGE_BYTES_MAX);
+    assert!(record.height() > 0);
+}
+
+/// Other witnesses, named by the admins.
+pub fn recovery(bytes: &[u8]) {
+    if let Ok(signed) = SignedRecovery::decode(bytes) {
+        read_recovery(&signed, bytes);
+    }
+}
+
+fn read_recovery(signed: &SignedRecovery, bytes: &[u8]) {
+    assert_eq!(signed.encode(), bytes, "a recovery is canonical");
+    assert!(bytes.len() <= RECOVERY_BYTES_MAX);
+    assert_eq!(signed.recovery.witnesses.check(), Ok(()));
+    assert!(!signed.recovery.witnesses.is_empty());
+    assert!(signed.signatures.len() <= ADMINS_MAX);
+    // One admin, of whom nobody has the key.
+    let checks = signed.checks(NETWORK, &admins());
+    assert!(checks.is_err() || signed.signatures.iter().any(|(place, _)| *place == 0));
+}
+
+fn admins() -> Admins {
+    Admins::from(receive::genesis())
 }
 
 /// A key that signs nothing that anybody checks.

@@ -8,20 +8,25 @@ use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
 use ledger::admit::Verify;
+use ledger::certified::Covers;
 use ledger::clock::Hlc;
 use ledger::entry::Entry;
+use ledger::finality::checkpoint::Checkpoint;
+use ledger::fork::{Branch, ForkProof};
 use ledger::genesis::{Genesis, Invitation, SignedInvitation};
-use ledger::id::{BuildId, NodeId, OpId};
+use ledger::id::{BuildId, CheckpointId, NodeId, OpId};
 use ledger::key::{SIGNATURE_BYTES, SecretKey, Signature};
 use ledger::limbo;
 use ledger::op::{Body, Chain, Dependency, Op, Slot};
-use ledger::replica::{Output, Replica, Setup};
+use ledger::replica::{Output, Replica, Setup, Stored};
 use ledger::report::Report;
 use ledger::report::images::ImageFailed;
 use ledger::report::nodes::OpenChain;
 use ledger::sync::{
     FRAME_BYTES_MAX, Frame, HeadMark, Heads, Hello, RUN_BYTES_MAX, RUN_OPS_MAX, Run, Unlisted,
 };
+use ledger::vector::Head;
+use ledger::want::Want;
 
 /// When the scripts begin.
 const START_MS: u64 = 1_800_000_000_000;
@@ -45,6 +50,9 @@ const HELLO: u8 = 9;
 const MORE: u8 = 10;
 const NEXT: u8 = 11;
 const LEVEL: u8 = 12;
+const PROVE: u8 = 13;
+const WANT: u8 = 14;
+const CERTIFY: u8 = 15;
 
 /// A script to begin with.
 #[derive(Debug, Default)]
@@ -118,6 +126,21 @@ impl Script {
             .step(LEVEL, peer, &[])
     }
 
+    /// A peer proves that another's chain is forked after so many ops.
+    pub fn prove(self, peer: u8, of: u8, keep: u8) -> Self {
+        self.step(PROVE, peer, &[of, keep])
+    }
+
+    /// A peer asks for these ops of the replica's log.
+    pub fn want(self, peer: u8, names: &[u8]) -> Self {
+        self.step(WANT, peer, &[&[names.len() as u8], names].concat())
+    }
+
+    /// What the replica would propose is certified; or, with 1, what it holds of peers' chains as they are.
+    pub fn certify(self, how: u8) -> Self {
+        self.step(CERTIFY, 0, &[how])
+    }
+
     /// The bytes.
     pub fn into_bytes(self) -> Vec<u8> {
         self.0
@@ -132,6 +155,11 @@ struct Network {
 
 fn secret(number: usize) -> SecretKey {
     SecretKey::from_seed([number as u8; 32])
+}
+
+/// The scripts' genesis.
+pub(crate) fn genesis() -> &'static Genesis {
+    &network().genesis
 }
 
 fn network() -> &'static Network {
@@ -208,7 +236,7 @@ pub fn receive(bytes: &[u8]) {
         verify: Verify::Trusting,
     };
     let (replica, outputs) =
-        Replica::open(setup, Vec::new(), START_MS).expect("the invitation is for this node");
+        Replica::open(setup, Stored::default(), START_MS).expect("the invitation is for this node");
     let author = |number: usize| Author {
         chain: Chain {
             node: secret(number + 1).node_id(),
@@ -340,7 +368,25 @@ impl Scene {
             MORE => self.act(|replica, now_ms, _| receive(replica, Frame::More, now_ms)),
             NEXT => self.act(|replica, now_ms, _| receive(replica, Frame::Next, now_ms)),
             LEVEL => self.act(|replica, now_ms, _| receive(replica, Frame::Level, now_ms)),
-            _ => return None,
+            PROVE => {
+                let (of, keep) = (usize::from(cursor.byte()?) % PEERS, usize::from(cursor.byte()?));
+                if let Some(proof) = self.proof(of, keep) {
+                    self.act(|replica, now_ms, _| receive(replica, Frame::Fork(proof), now_ms));
+                }
+            }
+            WANT => {
+                let names = self.names(cursor)?;
+                if !names.is_empty() {
+                    let back = names.len() % 2 == 1;
+                    self.act(|replica, now_ms, _| {
+                        receive(replica, Frame::Want(Want { back, names }), now_ms)
+                    });
+                }
+            }
+            _ => {
+                let how = cursor.byte()?;
+                self.certify(how);
+            }
         }
         Some(())
     }
@@ -358,13 +404,7 @@ impl Scene {
                 .saturating_add_signed(later - 1)
                 .max(Hlc::at_ms(self.now_ms).0))
         };
-        let held: Vec<OpId> = self.replica.log().iter().map(Op::id).collect();
-        let count = cursor.byte()? % 8;
-        let mut dependencies = Vec::new();
-        for _ in 0..count {
-            let at = usize::from(cursor.byte()?);
-            dependencies.push(held.get(at).map_or(Dependency([at as u8; 16]), |id| (*id).into()));
-        }
+        let mut dependencies = self.names(cursor)?;
         dependencies.sort();
         dependencies.dedup();
         let (kind, version, length) = (cursor.word()?, cursor.byte()?, cursor.byte()?);
@@ -378,6 +418,88 @@ impl Scene {
             dependencies,
             entries: vec![entry],
         })
+    }
+
+    /// Ops of the log by their places in it, and some that are nowhere.
+    fn names(&self, cursor: &mut Cursor<'_>) -> Option<Vec<Dependency>> {
+        let held: Vec<OpId> = self.replica.log().iter().map(Op::id).collect();
+        let count = cursor.byte()? % 8;
+        let mut names = Vec::new();
+        for _ in 0..count {
+            let at = usize::from(cursor.byte()?);
+            names.push(held.get(at).map_or(Dependency([at as u8; 16]), |id| (*id).into()));
+        }
+        Some(names)
+    }
+
+    /// A proof of what the peer's chain goes on with after so many ops, and of an op that it never wrote.
+    fn proof(&self, of: usize, keep: usize) -> Option<ForkProof> {
+        let op = self.peers[of].ops.get(1 + keep)?;
+        let branch = |body: Vec<u8>| Branch {
+            bodies: vec![body],
+            signature: EMPTY,
+        };
+        let other = Body {
+            entries: Vec::new(),
+            ..op.body().clone()
+        };
+        let invitation = network().invitations[of + 1].bytes().to_vec();
+        ForkProof::new(
+            *op.slot(),
+            invitation,
+            branch(op.bytes().to_vec()),
+            branch(other.encode()),
+        )
+    }
+
+    fn certify(&mut self, how: u8) {
+        let heads = if how & 1 == 0 {
+            self.replica.proposal(self.now_ms, u64::from(how))
+        } else {
+            let head = |author: &Author| {
+                let last = author.ops.last()?;
+                let next = author.ops.len() as u64;
+                Some((author.chain, Head { next, id: last.id() })).filter(|_| how & 2 == 0 || next > 1)
+            };
+            let mut heads: Vec<_> = self.peers.iter().filter_map(head).collect();
+            heads.sort_by_key(|(chain, _)| *chain);
+            heads
+        };
+        // Certificates agree with each other: the witnesses see to that.
+        let certified = |chain: &Chain| {
+            self.replica
+                .log()
+                .certified()
+                .find(|(it, _)| *it == chain)
+                .map(|(_, head)| *head)
+        };
+        let goes_on = |(chain, head): &(Chain, Head)| {
+            let author = self.peers.iter().find(|author| author.chain == *chain);
+            certified(chain).is_none_or(|before| {
+                let at = usize::try_from(before.next - 1).unwrap_or(usize::MAX);
+                head.next > before.next
+                    && author.is_none_or(|author| author.ops.get(at).is_some_and(|op| op.id() == before.id))
+            })
+        };
+        let heads: Vec<(Chain, Head)> = heads.into_iter().filter(goes_on).collect();
+        if self.replica.covers(&heads) != Covers::Yes {
+            return;
+        }
+        let checkpoint = Checkpoint {
+            height: 1,
+            previous: CheckpointId([0; 32]),
+            time_ms: self.now_ms,
+            order: [0; 32],
+            state: [0; 32],
+            forks: [0; 32],
+            fold_version: 1,
+            heads,
+            next_witnesses: None,
+        };
+        self.act(|replica, now_ms, _| {
+            let certified = replica.certify(&checkpoint, now_ms);
+            certified.map_or(Vec::new(), |(_, outputs)| outputs)
+        });
     }
 
     fn heads(&self, cursor: &mut Cursor<'_>) -> Option<Frame> {
@@ -422,6 +544,12 @@ impl Scene {
                         assert!(self.admitted.insert(op.id()), "an op is admitted once");
                     }
                 }
+                Output::Quarantined { ops, .. } => {
+                    for op in ops {
+                        assert!(self.admitted.remove(&op.id()), "what leaves was there");
+                    }
+                }
+                Output::Forked(_) | Output::Void(_) | Output::AliveTwice { .. } => {}
                 Output::Disconnect { peer, .. } => {
                     assert!(self.replica.peers().all(|other| other != peer));
                 }
@@ -449,24 +577,39 @@ impl Scene {
                 };
                 assert_eq!(*op.slot(), slot, "an op is linked to the one before it");
                 assert_eq!(op.id(), slot.id(self.replica.network(), op.bytes()));
-                let named = op.body().dependencies.iter().map(|name| log.named(name));
-                for named in named.chain(before.map(Some)) {
-                    let named = named.expect("an op comes after all that it depends on");
-                    assert!(named.body().hlc < op.body().hlc);
+                for name in &op.body().dependencies {
+                    let named = log.named(name);
+                    assert!(
+                        named.is_some() || log.is_void(name),
+                        "what an op names is there or void"
+                    );
+                    assert!(named.is_none_or(|named| named.body().hlc < op.body().hlc));
                 }
+                assert!(before.is_none_or(|before| before.body().hlc < op.body().hlc));
+                let forked = self
+                    .replica
+                    .forks()
+                    .seq(chain)
+                    .is_some_and(|place| place <= seq as u64);
+                assert!(
+                    !forked || log.is_final(op),
+                    "of a forked chain only what is final is left"
+                );
                 before = Some(op);
             }
             let proven = ops
                 .iter()
                 .rposition(|op| op.signature().is_some())
                 .map_or(0, |at| at + 1);
-            assert_eq!(
-                log.vector().next(chain),
-                proven as u64,
+            // What stands before a fork is shown by the proof.
+            let ends_at_fork = log.fork_seq(chain) == Some(ops.len() as u64);
+            let next = log.vector().next(chain) as usize;
+            assert!(
+                next == proven || ends_at_fork && next == ops.len(),
                 "the vector tells what can be proved"
             );
             if let Some(head) = log.vector().head(chain) {
-                assert_eq!(head.id, ops[proven - 1].id());
+                assert_eq!(head.id, ops[next - 1].id());
             }
             let unproven: usize = ops[proven..].iter().map(|op| op.bytes().len()).sum();
             assert!(ops.len() - proven < RUN_OPS_MAX && unproven <= RUN_BYTES_MAX);

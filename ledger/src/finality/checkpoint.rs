@@ -7,7 +7,9 @@
 //!                    node (32) ‖ incarnation (8 LE) ‖ next (varint) ‖ last id (32)
 //!                ‖ 0 | 1 ‖ witnesses of the next height, where they differ from those of this one
 //! id          := BLAKE3-derive-key("formation 2026 checkpoint v1", network id ‖ checkpoint)
-//! certificate := length (varint) ‖ checkpoint ‖ round (varint) ‖ count (varint)
+//! certificate := length (varint) ‖ checkpoint ‖ round (varint)
+//!                ‖ 0 | 1 ‖ length (varint) ‖ recovery that named the height's witnesses (recovery.rs)
+//!                ‖ count (varint)
 //!                ‖ that many precommits: place in the witness set (varint, ascending) ‖ signature (64)
 //! ```
 //! The heads are what the checkpoint adds: the chains that go further in it than in the one before. Together
@@ -22,9 +24,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::recovery::{Admins, RECOVERY_BYTES_MAX, RecoveryError, SignedRecovery};
 use super::witness::{WITNESSES_MAX, WitnessSet};
 use crate::codec::{DecodeError, Reader, Writer};
-use crate::id::{CheckpointId, NetworkId, NodeId, OpId, hash};
+use crate::id::{CheckpointId, NetworkId, NodeId, OpId, RecoveryId, hash};
 use crate::key::{Check, SIGNATURE_BYTES, Signature};
 use crate::op::Chain;
 use crate::vector::Head;
@@ -36,7 +39,8 @@ pub const HEADS_MAX: usize = 4096;
 pub const CHECKPOINT_BYTES_MAX: usize = 384 * 1024;
 
 /// Bytes of a certificate, at most.
-pub const CERTIFICATE_BYTES_MAX: usize = CHECKPOINT_BYTES_MAX + 16 + WITNESSES_MAX * (SIGNATURE_BYTES + 2);
+pub const CERTIFICATE_BYTES_MAX: usize =
+    CHECKPOINT_BYTES_MAX + RECOVERY_BYTES_MAX + 16 + WITNESSES_MAX * (SIGNATURE_BYTES + 2);
 
 /// Version of the rules by which ops are folded: nodes of different versions do not vote together.
 pub const FOLD_VERSION: u32 = 1;
@@ -61,7 +65,7 @@ pub struct Checkpoint {
     pub fold_version: u32,
     /// Chains that go further than in the checkpoint before, in ascending order, with their new ends.
     pub heads: Vec<(Chain, Head)>,
-    /// Who votes at the next height, where that changes.
+    /// Who votes at the next height, where that changes. Never nobody: only a recovery could end that.
     pub next_witnesses: Option<WitnessSet>,
 }
 
@@ -140,6 +144,9 @@ impl Checkpoint {
             0 => None,
             _ => Some(WitnessSet::read(&mut reader)?),
         };
+        if next_witnesses.as_ref().is_some_and(WitnessSet::is_empty) {
+            return Err(DecodeError::Meaningless("a change to no witnesses at all"));
+        }
         reader.end()?;
         Ok(Self {
             height,
@@ -182,19 +189,22 @@ pub enum VoteKind {
     Precommit,
 }
 
-/// The bytes that a witness signs for a vote; `None` votes for no checkpoint in this round.
+/// The bytes that a witness signs for a vote; no checkpoint votes for none in this round. The recovery that
+/// named the witnesses, if one did, is part of them: votes of different sets at one height never mix.
 pub fn vote_message(
     network: NetworkId,
     kind: VoteKind,
     height: u64,
     round: u32,
+    recovery: Option<RecoveryId>,
     checkpoint: Option<CheckpointId>,
 ) -> [u8; 32] {
     let kind = match kind {
         VoteKind::Prevote => [1],
         VoteKind::Precommit => [2],
     };
-    let (about, id) = checkpoint.map_or(([0], [0; 32]), |id| ([1], id.0));
+    let (recovered, recovery) = recovery.map_or(([0], [0; 32]), |id| ([1], id.0));
+    let (about, checkpoint) = checkpoint.map_or(([0], [0; 32]), |id| ([1], id.0));
     hash(
         "formation 2026 vote v1",
         &[
@@ -202,8 +212,10 @@ pub fn vote_message(
             &kind,
             &height.to_le_bytes(),
             &round.to_le_bytes(),
+            &recovered,
+            &recovery,
             &about,
-            &id,
+            &checkpoint,
         ],
     )
 }
@@ -215,6 +227,8 @@ pub struct Certificate {
     pub checkpoint: Checkpoint,
     /// In which round.
     pub round: u32,
+    /// What named the height's witnesses, where that was the admins because a quorum was lost.
+    pub recovery: Option<SignedRecovery>,
     /// By place in the height's witness set, ascending.
     pub precommits: Vec<(u8, Signature)>,
 }
@@ -236,6 +250,9 @@ pub enum CertificateError {
     /// A signature does not hold.
     #[error("a signature of the certificate does not hold")]
     Forged,
+    /// The recovery that it rests on does not name its witnesses.
+    #[error("the certificate rests on a recovery that does not hold: {0}")]
+    Recovery(#[from] RecoveryError),
 }
 
 impl Certificate {
@@ -244,8 +261,12 @@ impl Certificate {
         let mut writer = Writer::new();
         writer
             .sized(&self.checkpoint.encode())
-            .varint(u64::from(self.round))
-            .varint(self.precommits.len() as u64);
+            .varint(u64::from(self.round));
+        match &self.recovery {
+            None => writer.varint(0),
+            Some(recovery) => writer.varint(1).sized(&recovery.encode()),
+        };
+        writer.varint(self.precommits.len() as u64);
         for (index, signature) in &self.precommits {
             writer.varint(u64::from(*index)).raw(&signature.0);
         }
@@ -257,6 +278,12 @@ impl Certificate {
         let mut reader = Reader::new(bytes);
         let checkpoint = Checkpoint::decode(reader.sized(CHECKPOINT_BYTES_MAX, "a checkpoint")?)?;
         let round = reader.varint(u64::from(u32::MAX), "a certificate's round")? as u32;
+        let recovery = match reader.varint(1, "a certificate's recovery")? {
+            0 => None,
+            _ => Some(SignedRecovery::decode(
+                reader.sized(RECOVERY_BYTES_MAX, "a recovery")?,
+            )?),
+        };
         let count = reader.varint(WITNESSES_MAX as u64, "a certificate's precommits")?;
         let precommits = (0..count)
             .map(|_| {
@@ -271,22 +298,42 @@ impl Certificate {
         Ok(Self {
             checkpoint,
             round,
+            recovery,
             precommits,
         })
     }
 
-    /// The signatures to check, once it is sure that they are enough.
-    pub fn checks(&self, network: NetworkId, witnesses: &WitnessSet) -> Result<Vec<Check>, CertificateError> {
+    /// Who voted on it: the set that its recovery named, or else the one that stood for its height.
+    pub fn voters<'a>(&'a self, witnesses: &'a WitnessSet) -> &'a WitnessSet {
+        self.recovery
+            .as_ref()
+            .map_or(witnesses, |signed| &signed.recovery.witnesses)
+    }
+
+    /// The signatures to check, once it is sure that they are enough. `witnesses` are those who stand for its
+    /// height where no recovery named others.
+    pub fn checks(
+        &self,
+        network: NetworkId,
+        witnesses: &WitnessSet,
+        admins: &Admins,
+    ) -> Result<Vec<Check>, CertificateError> {
+        let mut checks = Vec::new();
+        if let Some(recovery) = &self.recovery {
+            recovery.fits(self.checkpoint.height, self.checkpoint.previous)?;
+            checks = recovery.checks(network, admins)?;
+        }
+        let witnesses = self.voters(witnesses);
         let id = self.checkpoint.id(network);
         let message = vote_message(
             network,
             VoteKind::Precommit,
             self.checkpoint.height,
             self.round,
+            self.recovery.as_ref().map(|signed| signed.recovery.id(network)),
             Some(id),
         );
         let mut weight = 0;
-        let mut checks = Vec::with_capacity(self.precommits.len());
         for (index, signature) in &self.precommits {
             let witness = witnesses
                 .at(usize::from(*index))
@@ -311,9 +358,10 @@ impl Certificate {
         &self,
         network: NetworkId,
         witnesses: &WitnessSet,
+        admins: &Admins,
         seed: [u8; 32],
     ) -> Result<(), CertificateError> {
-        let checks = self.checks(network, witnesses)?;
+        let checks = self.checks(network, witnesses, admins)?;
         if crate::key::verify_all(&checks, seed)
             .into_iter()
             .all(|holds| holds)

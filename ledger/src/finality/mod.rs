@@ -5,7 +5,14 @@
 //! [`checkpoint::Certificate`] proves a checkpoint to everybody by the precommits of more than two thirds of
 //! the [`witness::WitnessSet`]'s weight. Without a quorum everything goes on, tentative.
 //!
-//! In reading order: [`witness`] says who votes, [`checkpoint`] what is voted on and what proves it.
+//! In reading order: [`witness`] says who votes, [`checkpoint`] what is voted on and what proves it,
+//! [`recovery`] who votes when a quorum is lost for good. [`vote`] is what witnesses say to each other and
+//! write down before they do, [`consensus`] the rule by which one of them says it. [`chain`] follows
+//! certificates from the genesis: all that a light client or a joiner needs.
 
+pub mod chain;
 pub mod checkpoint;
+pub mod consensus;
+pub mod recovery;
+pub mod vote;
 pub mod witness;

@@ -112,11 +112,18 @@ impl WitnessSet {
         3 * weight > self.total()
     }
 
-    /// Who proposes in a round: each in turn, also from one height to the next.
+    /// Who proposes in a round: each in turn from one height to the next, and with a wider step from round to
+    /// round, so that one height's second proposer is not the first one of the next height: two neighbours
+    /// that are down do not cost three rounds.
     pub fn proposer(&self, height: u64, round: u32) -> Option<NodeId> {
-        let turn = height.wrapping_add(u64::from(round));
-        let index = turn.checked_rem(self.0.len() as u64)? as usize;
-        self.0.get(index).map(|it| it.node)
+        let count = self.0.len() as u64;
+        // Coprime to the count: everybody gets a turn at every height.
+        let step = (1..=count / 2)
+            .rev()
+            .find(|step| gcd(*step, count) == 1)
+            .unwrap_or(1);
+        let turn = height.checked_rem(count)? + (u64::from(round) % count) * step;
+        self.0.get((turn % count) as usize).map(|it| it.node)
     }
 
     /// Appends the canonical bytes.
@@ -141,5 +148,60 @@ impl WitnessSet {
         let set = Self(witnesses);
         set.check()?;
         Ok(set)
+    }
+}
+
+fn gcd(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(count: u8) -> WitnessSet {
+        WitnessSet::of_equals((0..count).map(|it| NodeId([it; 32]))).expect("few")
+    }
+
+    #[test]
+    fn two_thirds_are_not_more_than_two_thirds() {
+        for (count, quorum) in [(1, 1), (2, 2), (3, 3), (4, 3), (6, 5), (7, 5), (9, 7), (10, 7)] {
+            let set = set(count);
+            assert!(
+                set.is_quorum(quorum) && !set.is_quorum(quorum - 1),
+                "{count} witnesses"
+            );
+            // What is not blocking leaves a quorum to the others.
+            for weight in 0..=u64::from(count) {
+                assert_eq!(
+                    set.is_blocking(weight),
+                    !set.is_quorum(u64::from(count) - weight) && 3 * weight != u64::from(count),
+                    "{weight} of {count}"
+                );
+            }
+        }
+        assert!(!set(0).is_quorum(0));
+    }
+
+    #[test]
+    fn everybody_gets_a_turn_at_every_height_and_as_the_first() {
+        for count in 1..=WITNESSES_MAX as u8 {
+            let set = set(count);
+            let turns = |turn: &dyn Fn(u32) -> Option<NodeId>| {
+                let mut nodes: Vec<_> = (0..u32::from(count)).map(turn).collect();
+                nodes.sort();
+                nodes.dedup();
+                nodes.len()
+            };
+            assert_eq!(
+                turns(&|round| set.proposer(u64::MAX - 3, round)),
+                usize::from(count)
+            );
+            assert_eq!(
+                turns(&|height| set.proposer(u64::from(height), 0)),
+                usize::from(count)
+            );
+        }
+        assert_eq!(set(0).proposer(1, 0), None);
     }
 }

@@ -19,7 +19,7 @@ use ledger::report::nodes::{AnnounceNode, Capacity, Roles};
 use projections::outcome::Outcome;
 use reactors::action::Action;
 use reactors::me::Me;
-use reactors::node::{HostEvent, Input, Node, Output, Setup, SubmitError, Submitted, TICK_MS};
+use reactors::node::{Durable, HostEvent, Input, Node, Output, Setup, SubmitError, Submitted, TICK_MS, Wait};
 use reactors::observed::HeldImage;
 use vmm::spec::{Health, Restart, Workload};
 
@@ -138,7 +138,7 @@ impl Station {
     fn perform(&mut self, outputs: Vec<Output>) {
         for output in outputs {
             match output {
-                Output::Persist { ops, journal } => {
+                Output::Persist(Durable { ops, journal }) => {
                     self.ops.extend(ops);
                     self.journal.extend(journal);
                 }
@@ -190,6 +190,7 @@ pub(crate) fn submit(token: u64, command: &SignedCommand) -> Input {
         token,
         command: command.bytes().to_vec(),
         id: command.id(),
+        wait: Wait::Tentative,
     }
 }
 
@@ -303,6 +304,11 @@ impl Net {
 
     /// An instance of an image that all nodes hold, launched at node 1.
     pub(crate) fn launch(&mut self) -> InstanceId {
+        self.launch_as(3)
+    }
+
+    /// As [`Self::launch`]; the nonce gives the instance another id, and so another place.
+    pub(crate) fn launch_as(&mut self, nonce: u8) -> InstanceId {
         let numbers: Vec<u8> = self.stations.iter().map(|station| station.number).collect();
         for number in numbers {
             self.give(number, Input::Host(HostEvent::Known));
@@ -344,7 +350,7 @@ impl Net {
             },
             port: Some(8080),
         };
-        let launch = command(100, 3, launch.into());
+        let launch = command(100, nonce, launch.into());
         assert_eq!(self.at(1).submit(3, &launch, now_ms).outcome, Outcome::Applied);
         self.carry();
         InstanceId::from(launch.id())
