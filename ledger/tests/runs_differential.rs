@@ -620,7 +620,7 @@ fn deliveries() -> impl Strategy<Value = Vec<Delivery>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
 
     #[test]
     fn runs_and_ops_reach_the_same_set(
