@@ -15,9 +15,12 @@ use ledger::command::instances::{DeleteInstance, LaunchInstance, Shape, StartIns
 use ledger::command::keys::{AddKey, Consent, RevokeKey, Scopes};
 use ledger::command::{self, Command, SignedCommand};
 use ledger::entry::Entry;
-use ledger::finality::witness::WitnessSet;
+use ledger::finality::checkpoint::{self, Certificate, Checkpoint};
+use ledger::finality::witness::{WEIGHT_MAX, WITNESSES_MAX, Witness, WitnessSet};
 use ledger::genesis::{Invitation, SignedInvitation};
-use ledger::id::{AccountId, AgentId, BuildId, CommandId, Digest, HoldId, InstanceId, NodeId, OpId};
+use ledger::id::{
+    AccountId, AgentId, BuildId, CheckpointId, CommandId, Digest, HoldId, InstanceId, NodeId, OpId,
+};
 use ledger::journal::{JournalRecord, OUTCOME_BYTES_MAX};
 use ledger::key::{PublicKey, SIGNATURE_BYTES, Signature};
 use ledger::op::{Body, Chain, Dependency};
@@ -30,7 +33,8 @@ use ledger::report::{Carry, Report};
 use ledger::sync::{
     Anchor, Frame, HeadMark, Heads, Hello, Lacks, List, Mark, Ops, Parts, Run, Stretch, Summary,
 };
-use proptest::collection::vec;
+use ledger::vector::Head;
+use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 use scene::network;
@@ -448,6 +452,56 @@ fn frame() -> impl Strategy<Value = Frame> {
     prop_oneof![4 => talk(), 2 => heads, 2 => run, 4 => ops, 1 => Just(Frame::More), 1 => Just(Frame::Next)]
 }
 
+fn witnesses() -> impl Strategy<Value = WitnessSet> {
+    btree_map(any::<[u8; 32]>(), 1..=WEIGHT_MAX, 1..5).prop_map(|set| {
+        let witness = |(node, weight)| Witness {
+            node: NodeId(node),
+            weight,
+        };
+        WitnessSet::new(set.into_iter().map(witness).collect()).unwrap()
+    })
+}
+
+fn checkpoint() -> impl Strategy<Value = Checkpoint> {
+    let root = any::<[u8; 32]>;
+    let head = (1u64.., root()).prop_map(|(next, id)| Head { next, id: OpId(id) });
+    let heads = btree_map(chain(), head, 0..8);
+    let numbers = (1u64.., any::<u64>(), any::<u32>());
+    (
+        numbers,
+        [root(), root(), root(), root()],
+        heads,
+        option::of(witnesses()),
+    )
+        .prop_map(
+            |((height, time_ms, fold_version), [previous, order, state, forks], heads, next_witnesses)| {
+                let first = height == 1;
+                Checkpoint {
+                    height,
+                    previous: CheckpointId(if first { [0; 32] } else { previous }),
+                    time_ms,
+                    order,
+                    state,
+                    forks,
+                    fold_version,
+                    heads: heads.into_iter().collect(),
+                    next_witnesses,
+                }
+            },
+        )
+}
+
+fn certificate() -> impl Strategy<Value = Certificate> {
+    let signature = vec(any::<u8>(), SIGNATURE_BYTES).prop_map(|bytes| Signature(bytes.try_into().unwrap()));
+    let precommits = btree_map(0..WITNESSES_MAX as u8, signature, 0..5);
+    (checkpoint(), any::<u32>(), precommits).prop_map(|(checkpoint, round, precommits)| Certificate {
+        checkpoint,
+        round,
+        recovery: None,
+        precommits: precommits.into_iter().collect(),
+    })
+}
+
 /// Bytes near valid ones: cut, changed, lengthened.
 fn spoil(mut bytes: Vec<u8>, at: usize, with: u8, how: u8) -> Vec<u8> {
     let at = at % (bytes.len() + 1);
@@ -491,6 +545,12 @@ fn decode_all(bytes: &[u8]) {
     }
     if let Ok(record) = JournalRecord::decode(bytes) {
         assert_eq!(record.encode(), bytes);
+    }
+    if let Ok(checkpoint) = Checkpoint::decode(bytes) {
+        assert_eq!(checkpoint.encode(), bytes);
+    }
+    if let Ok(certificate) = Certificate::decode(bytes) {
+        assert_eq!(certificate.encode(), bytes);
     }
     for (kind, version) in command::Body::KINDS.iter().chain(Report::KINDS) {
         let entry = Entry {
@@ -555,6 +615,13 @@ proptest! {
     }
 
     #[test]
+    fn a_checkpoint_and_a_certificate_read_back(certificate in certificate()) {
+        let checkpoint = certificate.checkpoint.clone();
+        prop_assert_eq!(Checkpoint::decode(&checkpoint.encode()), Ok(checkpoint));
+        prop_assert_eq!(Certificate::decode(&certificate.encode()), Ok(certificate));
+    }
+
+    #[test]
     fn no_bytes_make_a_decoder_panic(bytes in vec(any::<u8>(), 0..400)) {
         decode_all(&bytes);
     }
@@ -565,6 +632,7 @@ proptest! {
         body in body(),
         command in command_body(),
         report in node_report(),
+        certificate in certificate(),
         spots in vec((any::<usize>(), any::<u8>(), any::<u8>()), 1..4),
     ) {
         let key = scene::secret(1);
@@ -572,7 +640,9 @@ proptest! {
         let command = Command { key: key.public(), nonce, not_after_ms, after: vec![], body: command };
         let command = command.sign(network(), &key).bytes().to_vec();
         let invitation = scene::invitation(1).bytes().to_vec();
-        for mut bytes in [frame.encode(), body.encode(), command, report.to_entry().bytes, invitation] {
+        let certificates = [certificate.checkpoint.encode(), certificate.encode()];
+        let others = [frame.encode(), body.encode(), command, report.to_entry().bytes, invitation];
+        for mut bytes in others.into_iter().chain(certificates) {
             decode_all(&bytes);
             for (at, with, how) in &spots {
                 bytes = spoil(bytes, *at, *with, *how);
@@ -845,4 +915,72 @@ fn a_frame_of_ops_without_ops_or_with_too_many_is_refused() {
     assert!(frame(1, 0).is_err());
     assert!(frame(8, 1024).is_ok());
     assert!(frame(9, 1024).is_err());
+}
+
+#[test]
+fn a_checkpoint_out_of_order_or_of_nothing_is_refused() {
+    let chain = |node: u8| Chain {
+        node: NodeId([node; 32]),
+        incarnation: 1,
+    };
+    let head = |next| Head {
+        next,
+        id: OpId([1; 32]),
+    };
+    let good = Checkpoint {
+        height: 2,
+        previous: CheckpointId([1; 32]),
+        time_ms: 0,
+        order: [0; 32],
+        state: [0; 32],
+        forks: [0; 32],
+        fold_version: 1,
+        heads: vec![(chain(1), head(1)), (chain(2), head(1))],
+        next_witnesses: None,
+    };
+    let many = (0..=checkpoint::HEADS_MAX as u64).map(|incarnation| Chain {
+        node: NodeId([1; 32]),
+        incarnation,
+    });
+    let many: Vec<_> = many.map(|chain| (chain, head(1))).collect();
+    let with_heads = |heads| Checkpoint {
+        heads,
+        ..good.clone()
+    };
+    assert!(Checkpoint::decode(&good.encode()).is_ok());
+    assert!(Checkpoint::decode(&with_heads(many[1..].to_vec()).encode()).is_ok());
+    for bad in [
+        with_heads(vec![(chain(2), head(1)), (chain(1), head(1))]),
+        with_heads(vec![(chain(1), head(1)), (chain(1), head(2))]),
+        with_heads(vec![(chain(1), head(0))]),
+        with_heads(many),
+        Checkpoint {
+            height: 0,
+            ..good.clone()
+        },
+        Checkpoint {
+            height: 1,
+            ..good.clone()
+        },
+        Checkpoint {
+            previous: CheckpointId([0; 32]),
+            ..good.clone()
+        },
+    ] {
+        assert!(Checkpoint::decode(&bad.encode()).is_err());
+    }
+    let signature = Signature([1; SIGNATURE_BYTES]);
+    for precommits in [
+        vec![(1, signature), (0, signature)],
+        vec![(1, signature), (1, signature)],
+        vec![(64, signature)],
+    ] {
+        let bad = Certificate {
+            checkpoint: good.clone(),
+            round: 0,
+            recovery: None,
+            precommits,
+        };
+        assert!(Certificate::decode(&bad.encode()).is_err());
+    }
 }

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use data_encoding::HEXLOWER;
+use ledger::admit::Verify;
 use ledger::clock::Hlc;
 use ledger::command::accounts::OpenAccount;
 use ledger::command::admin::{Act, ApproveAct};
@@ -23,10 +24,17 @@ use ledger::command::instances::{DeleteInstance, LaunchInstance, Shape, StartIns
 use ledger::command::keys::{AddKey, Consent, RevokeKey, Scopes};
 use ledger::command::{self, Command, SignedCommand};
 use ledger::entry::Entry;
+use ledger::finality::checkpoint::{Certificate, Checkpoint, VoteKind, order_root, vote_message};
+use ledger::finality::recovery::{Admins, Recovery, SignedRecovery};
+use ledger::finality::vote::{Message, Proposal, Record, Vote};
 use ledger::finality::witness::{Witness, WitnessSet};
+use ledger::fork::{Branch, ForkProof};
 use ledger::genesis::{Invitation, SignedInvitation};
-use ledger::id::{AccountId, AgentId, BuildId, CommandId, Digest, HoldId, InstanceId, NodeId, OpId};
+use ledger::id::{
+    AccountId, AgentId, BuildId, CheckpointId, CommandId, Digest, HoldId, InstanceId, NodeId, OpId,
+};
 use ledger::journal::JournalRecord;
+use ledger::key::Signature;
 use ledger::op::{Body, Chain, Dependency, Op, Slot};
 use ledger::report::credits::{Charge, EndHold, ReturnRights};
 use ledger::report::images::{ImageBuilt, ImageFailed};
@@ -38,6 +46,7 @@ use ledger::sync::{
     Anchor, Frame, HeadMark, Heads, Hello, Lacks, List, Mark, Ops, Parts, Run, Stretch, Summary,
 };
 use ledger::vector::{Head, Vector};
+use ledger::want::{ForksList, ForksTold, Want};
 use scene::{START_MS, admin, network, secret};
 
 fn commands() -> Vec<command::Body> {
@@ -512,7 +521,138 @@ fn frames() -> Vec<(&'static str, Frame)> {
         ("more", Frame::More),
         ("next", Frame::Next),
         ("level", Frame::Level(2)),
+        ("fork", Frame::Fork(fork())),
+        (
+            "want",
+            Frame::Want(Want {
+                back: true,
+                names: vec![Dependency([1; 16]), Dependency([2; 16])],
+            }),
+        ),
+        ("branch", Frame::Branch(scene::run_of(&[op()], false))),
+        ("forks root", Frame::Forks(ForksTold::Root([3; 32]))),
+        (
+            "forks list",
+            Frame::Forks(ForksTold::List(ForksList {
+                ask: true,
+                after: Some(chain(0, 1)),
+                last: true,
+                forks: vec![(chain(1, 1), 300), (chain(1, 2), 0)],
+            })),
+        ),
     ]
+}
+
+/// Two branches that part at place 1, one of them of two ops.
+fn fork() -> ForkProof {
+    let (mut author, first) = scene::Author::opened(1);
+    let mut other = scene::Author::opened(1).0;
+    let short = [author.say("one")];
+    let long = [other.say("another"), other.say("and on")];
+    let branch = |ops: &[Op]| Branch {
+        bodies: ops.iter().map(|op| op.bytes().to_vec()).collect(),
+        signature: ops.last().unwrap().signature().unwrap(),
+    };
+    let invitation = scene::invitation(1).bytes().to_vec();
+    assert_eq!(short[0].slot().previous, first.id());
+    ForkProof::new(*short[0].slot(), invitation, branch(&short), branch(&long)).unwrap()
+}
+
+fn recovery() -> SignedRecovery {
+    let recovery = Recovery {
+        after: CheckpointId([3; 32]),
+        height: 2,
+        attempt: 1,
+        witnesses: witnesses(),
+    };
+    let signatures = vec![(0, recovery.sign(network(), &admin()))];
+    SignedRecovery { recovery, signatures }
+}
+
+fn vote() -> Vote {
+    Vote {
+        kind: VoteKind::Precommit,
+        height: 2,
+        round: 200,
+        recovery: Some(recovery().recovery.id(network())),
+        checkpoint: Some(certificate().checkpoint.id(network())),
+        witness: scene::node(1),
+        signature: Signature([0; 64]),
+    }
+    .signed(network(), &secret(1), Verify::Real)
+}
+
+fn proposal() -> Proposal {
+    Proposal {
+        round: 200,
+        valid_round: Some(3),
+        recovery: None,
+        checkpoint: certificate().checkpoint,
+        proposer: scene::node(1),
+        signature: Signature([0; 64]),
+    }
+    .signed(network(), &secret(1), Verify::Real)
+}
+
+fn messages() -> Vec<(&'static str, Message)> {
+    vec![
+        ("proposal", Message::Proposal(proposal())),
+        ("vote", Message::Vote(vote())),
+        ("recovery", Message::Recovery(recovery())),
+    ]
+}
+
+fn records() -> Vec<(&'static str, Record)> {
+    let lock = Record::Lock {
+        round: 200,
+        recovery: None,
+        checkpoint: certificate().checkpoint,
+    };
+    vec![("vote", Record::Vote(vote())), ("lock", lock)]
+}
+
+fn witnesses() -> WitnessSet {
+    let witness = |number, weight| Witness {
+        node: scene::node(number),
+        weight,
+    };
+    WitnessSet::new(vec![witness(1, 1), witness(2, 300)]).unwrap()
+}
+
+fn certificate() -> Certificate {
+    let chain = |node, incarnation| Chain {
+        node: NodeId([node; 32]),
+        incarnation,
+    };
+    let head = |next, id| Head {
+        next,
+        id: OpId([id; 32]),
+    };
+    let checkpoint = Checkpoint {
+        height: 2,
+        previous: CheckpointId([3; 32]),
+        time_ms: START_MS,
+        order: order_root([4; 32], [OpId([5; 32]), OpId([6; 32])]),
+        state: [7; 32],
+        forks: [8; 32],
+        fold_version: 1,
+        heads: vec![(chain(1, 2), head(300, 9)), (chain(2, 1), head(1, 10))],
+        next_witnesses: Some(witnesses()),
+    };
+    let id = Some(checkpoint.id(network()));
+    let message = vote_message(network(), VoteKind::Precommit, 2, 200, None, id);
+    let number = |index| {
+        [1, 2]
+            .into_iter()
+            .find(|number| witnesses().index_of(&scene::node(*number)) == index)
+    };
+    let precommits = (0..2).map(|index| (index as u8, secret(number(Some(index)).unwrap()).sign(&message)));
+    Certificate {
+        checkpoint,
+        round: 200,
+        recovery: None,
+        precommits: precommits.collect(),
+    }
 }
 
 fn vectors() -> BTreeMap<String, Vec<u8>> {
@@ -587,6 +727,28 @@ fn vectors() -> BTreeMap<String, Vec<u8>> {
         turned: true,
     };
     add("journal record".into(), record.encode());
+    let certificate = certificate();
+    let id = certificate.checkpoint.id(network());
+    add("checkpoint".into(), certificate.checkpoint.encode());
+    add("checkpoint id".into(), id.0.to_vec());
+    add("certificate".into(), certificate.encode());
+    let vote = |kind, about| vote_message(network(), kind, 2, 200, None, about).to_vec();
+    add("prevote id".into(), vote(VoteKind::Prevote, Some(id)));
+    add("precommit of nothing id".into(), vote(VoteKind::Precommit, None));
+    let recovered = Certificate {
+        recovery: Some(recovery()),
+        ..certificate
+    };
+    add("certificate recovered".into(), recovered.encode());
+    add("recovery".into(), recovery().encode());
+    add("recovery id".into(), recovery().recovery.id(network()).0.to_vec());
+    add("proposal id".into(), proposal().message(network()).to_vec());
+    for (name, message) in messages() {
+        add(format!("message {name}"), message.encode());
+    }
+    for (name, record) in records() {
+        add(format!("record {name}"), record.encode());
+    }
     vectors
 }
 
@@ -699,4 +861,23 @@ fn the_fixtures_read_back() {
         JournalRecord::decode(&fixtures["journal record"]).unwrap().offset,
         1000
     );
+    for (name, message) in messages() {
+        assert_eq!(
+            Message::decode(&fixtures[&format!("message {name}")]),
+            Ok(message)
+        );
+    }
+    for (name, record) in records() {
+        assert_eq!(Record::decode(&fixtures[&format!("record {name}")]), Ok(record));
+    }
+    let admins = Admins::from(&scene::genesis());
+    let read = SignedRecovery::decode(&fixtures["recovery"]).unwrap();
+    assert_eq!(read.verify(network(), &admins), Ok(()));
+    assert!(ledger::key::verify(&vote().checks(network())));
+    assert!(ledger::key::verify(&proposal().checks(network())));
+    assert_eq!(fork().verify(network(), Verify::Real, [0; 32]), Ok(()));
+    let read = Certificate::decode(&fixtures["certificate"]).unwrap();
+    assert_eq!(read, certificate());
+    assert_eq!(read.verify(network(), &witnesses(), &admins, [0; 32]), Ok(()));
+    assert_eq!(Checkpoint::decode(&fixtures["checkpoint"]), Ok(read.checkpoint));
 }
