@@ -155,7 +155,11 @@ fn stand(log: &Log, talk: u64, marks: &[Mark]) -> Standing {
                 }
             };
             let Some(found) = own.iter().position(holds) else {
-                others.push(index);
+                // A chain that was taken out here is told of by whoever has not done so yet.
+                let mut gone = vector.gone(mark.short, mark.short);
+                if !gone.any(|(_, head)| Mark::new(mark.short, Some(head), talk) == *mark) {
+                    others.push(index);
+                }
                 continue;
             };
             let chain = own.swap_remove(found);
@@ -337,9 +341,11 @@ impl Replica {
             }
         }
         let mut until = None;
+        let mut gone = Vec::new();
         let mut chains: Vec<(u64, Chain)> = Vec::new();
         for index in parts.iter() {
             let (from, to) = part(index, bits);
+            gone.extend(vector.gone(from, to).map(|(chain, head)| (*chain, *head)));
             chains.extend(vector.shorts(from, to).map(|(short, chain, _)| (short, *chain)));
             if chains.len() > HEADS_MAX {
                 // Chains of one short name are told together or not at all; only an attacker has so many of them.
@@ -350,7 +356,17 @@ impl Replica {
                 break;
             }
         }
-        let (marks, listed) = list(vector, talk, chains.into_iter().map(|(_, chain)| chain));
+        let (mut marks, mut listed) = list(vector, talk, chains.into_iter().map(|(_, chain)| chain));
+        let told = |short: u64| until.is_none_or(|until| short <= until);
+        for (chain, head) in gone {
+            // Listed as well, so that a peer that has it still does not send it.
+            let mark = Mark::new(vector.short(&chain), Some(&head), talk);
+            if told(mark.short) && marks.len() < HEADS_MAX {
+                let at = marks.partition_point(|other| *other < mark);
+                marks.insert(at, mark);
+                listed.insert(at, (chain, head.next));
+            }
+        }
         let answer = List {
             talk,
             lacks: Vec::new(),

@@ -399,6 +399,12 @@ impl Replica {
             mut ops,
             checks,
         } = run;
+        // The op that it was placed by came in this call and was not let in.
+        if let Some(before) = after.filter(|before| !self.holds(before)) {
+            self.counters.waited += 1;
+            self.ask_for_place(from, before, now_ms, outputs);
+            return Ok(true);
+        }
         let known = self.known(&ops);
         self.counters.duplicate += known as u64;
         if !self.is_needed(&ops, known) {
@@ -406,12 +412,6 @@ impl Replica {
                 self.counters.void += (ops.len() - known) as u64;
             }
             return Ok(false);
-        }
-        // The op that it was placed by came in this call and was not let in.
-        if let Some(before) = after.filter(|before| !self.holds(before)) {
-            self.counters.waited += 1;
-            self.ask_for_place(from, before, now_ms, outputs);
-            return Ok(true);
         }
         let head = &ops[ops.len() - 1];
         let (head_id, head_slot, signature) = (head.id(), *head.slot(), head.signature());

@@ -31,6 +31,10 @@ pub const SHORT_MAX: u64 = (1 << SHORT_BITS) - 1;
 /// Steps of which it is kept what they moved.
 pub const MOVES_MAX: usize = 4096;
 
+/// Chains that were taken out of a vector and are still known to a comparison, at most: a peer that has not
+/// taken them out yet is not asked for them, and not sent them.
+pub const GONE_MAX: usize = 1024;
+
 /// Groups of buckets, and buckets in a group.
 const FAN: usize = 32;
 
@@ -60,6 +64,8 @@ pub struct Vector {
     step: u64,
     /// The last steps: which chain moved, and from where.
     moves: VecDeque<(Chain, u64)>,
+    /// The chains that were taken out last, oldest first, and where they ended.
+    gone: VecDeque<(u64, Chain, Head)>,
     buckets: Vec<OnceLock<[u8; 32]>>,
     groups: Vec<OnceLock<[u8; 32]>>,
     root: OnceLock<[u8; 32]>,
@@ -73,6 +79,7 @@ impl Default for Vector {
             moved: BTreeMap::new(),
             step: 0,
             moves: VecDeque::new(),
+            gone: VecDeque::new(),
             buckets: vec![OnceLock::new(); FAN * FAN],
             groups: vec![OnceLock::new(); FAN],
             root: OnceLock::new(),
@@ -113,6 +120,7 @@ impl Vector {
         });
         if placed.moved == step {
             self.shorts.insert((placed.short, chain));
+            self.gone.retain(|(_, gone, _)| *gone != chain);
         } else {
             self.moved.remove(&placed.moved);
             placed.moved = step;
@@ -131,6 +139,10 @@ impl Vector {
         if let Some(placed) = self.heads.remove(chain) {
             self.shorts.remove(&(placed.short, *chain));
             self.moved.remove(&placed.moved);
+            if self.gone.len() == GONE_MAX {
+                self.gone.pop_front();
+            }
+            self.gone.push_back((placed.short, *chain, placed.head));
             self.touch(placed.short);
         }
     }
@@ -207,6 +219,15 @@ impl Vector {
         self.shorts
             .range(range)
             .filter_map(|(short, chain)| Some((*short, chain, self.head(chain)?)))
+    }
+
+    /// The chains taken out last whose short names lie in a range, both ends included, with where they ended.
+    pub fn gone(&self, from: u64, to: u64) -> impl Iterator<Item = (&Chain, &Head)> {
+        let within = self
+            .gone
+            .iter()
+            .filter(move |(short, ..)| (from..=to).contains(short));
+        within.map(|(_, chain, head)| (chain, head))
     }
 
     /// The short name of a chain, computed if it is not in the vector.

@@ -155,7 +155,7 @@ fn story(replica: &Replica, outputs: &[Output]) -> impl PartialEq + std::fmt::De
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
     #[test]
     fn all_at_once_is_as_one_by_one(
