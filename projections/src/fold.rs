@@ -655,7 +655,7 @@ mod tests {
     fn an_op_takes_little_beside_itself() {
         assert!(size_of::<FoldedOp>() <= 48, "{}", size_of::<FoldedOp>());
         assert!(
-            size_of::<crate::undo::Prior>() <= 72,
+            size_of::<crate::undo::Prior>() <= 96,
             "{}",
             size_of::<crate::undo::Prior>()
         );

@@ -403,9 +403,24 @@ impl Node {
     pub fn handle_all(&mut self, inputs: impl IntoIterator<Item = Input>, now_ms: u64) -> Vec<Output> {
         let mut out = Vec::new();
         self.note_time(now_ms);
+        // Frames of sync that come together are received together: one batch of signatures.
+        let mut frames = Vec::new();
         for input in inputs {
-            self.take_in(input, now_ms, &mut out);
+            match input {
+                Input::Frame { from, bytes } if bytes.first() == Some(&FRAME_SYNC) => {
+                    if self.hears(from) {
+                        frames.push((from, bytes[1..].to_vec()));
+                    } else {
+                        self.strangers += 1;
+                    }
+                }
+                other => {
+                    self.receive(std::mem::take(&mut frames), now_ms, &mut out);
+                    self.take_in(other, now_ms, &mut out);
+                }
+            }
         }
+        self.receive(frames, now_ms, &mut out);
         self.drive_finality(now_ms, &mut out);
         self.tell_held(&mut out);
         self.settle(now_ms, &mut out);
@@ -564,14 +579,17 @@ impl Node {
             || self.pace.next_ms().is_some_and(|next_ms| next_ms <= now_ms);
     }
 
+    fn receive(&mut self, frames: Vec<(NodeId, Vec<u8>)>, now_ms: u64, out: &mut Vec<Output>) {
+        if !frames.is_empty() {
+            let outputs = self.replica.receive_all(frames, now_ms);
+            self.take(outputs, out);
+        }
+    }
+
     fn frame(&mut self, from: NodeId, bytes: &[u8], now_ms: u64, out: &mut Vec<Output>) {
         match bytes.split_first() {
             Some((&FRAME_INVITATION, shown)) => self.invitation(from, shown, now_ms, out),
             _ if !self.hears(from) => self.strangers += 1,
-            Some((&FRAME_SYNC, frame)) => {
-                let outputs = self.replica.receive(from, frame, now_ms);
-                self.take(outputs, out);
-            }
             Some((&FRAME_PRESENCE, record)) => self.presence(from, record, now_ms, out),
             Some((&FRAME_ASK_HELD, asked)) => self.asked_held(from, asked, out),
             Some((&FRAME_HELD, told)) => self.held(from, told, now_ms, out),
