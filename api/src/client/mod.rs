@@ -31,6 +31,7 @@ use crate::views::builds::BuildView;
 use crate::views::commands::{CommandAnswer, CommandView};
 use crate::views::domains::DomainView;
 use crate::views::instances::InstanceView;
+use crate::views::ledger::LedgerView;
 use crate::views::nodes::NodeView;
 use crate::views::ops::OpView;
 use crate::views::status::{NetworkView, ReadyView, StatusView, VerifyReport};
@@ -204,6 +205,8 @@ pub enum WaitFor {
     Tentative,
     /// As [`Self::Tentative`], once so many other nodes hold the command durably.
     Replicated(u8),
+    /// The answer comes once the command is final: its outcome stands for ever.
+    Final,
     /// The answer comes once the command is durable.
     Nothing,
 }
@@ -213,6 +216,7 @@ impl std::fmt::Display for WaitFor {
         match self {
             WaitFor::Tentative => f.write_str("tentative"),
             WaitFor::Replicated(others) => write!(f, "replicated:{others}"),
+            WaitFor::Final => f.write_str("final"),
             WaitFor::Nothing => f.write_str("none"),
         }
     }
@@ -220,7 +224,7 @@ impl std::fmt::Display for WaitFor {
 
 /// The text does not say what to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`tentative`, `replicated:N` with N from 1 to 255, or `none` is expected")]
+#[error("`tentative`, `final`, `replicated:N` with N from 1 to 255, or `none` is expected")]
 pub struct ParseWaitError;
 
 impl std::str::FromStr for WaitFor {
@@ -229,6 +233,7 @@ impl std::str::FromStr for WaitFor {
     fn from_str(text: &str) -> Result<Self, ParseWaitError> {
         match text {
             "tentative" => Ok(WaitFor::Tentative),
+            "final" => Ok(WaitFor::Final),
             "none" => Ok(WaitFor::Nothing),
             _ => {
                 let others = text.strip_prefix("replicated:").ok_or(ParseWaitError)?;
@@ -379,6 +384,11 @@ impl Client {
     /// An op by its id.
     pub async fn op(&self, id: OpId) -> Result<One<OpView>, ClientError> {
         self.one(path::OP, &id.to_string()).await
+    }
+
+    /// The ledger of the node, for its operator.
+    pub async fn ledger(&self) -> Result<LedgerView, ClientError> {
+        self.get(path::LEDGER, &[]).await
     }
 
     /// The whole log of the node as one file, see [`ledger::export`].

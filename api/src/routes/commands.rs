@@ -29,8 +29,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 #[into_params(parameter_in = Query)]
 pub(crate) struct SubmitParams {
     /// What the answer waits for: `tentative` (durable here and folded: the outcome is known, and may turn),
-    /// `replicated:N` (and N other nodes hold it durably, so that it outlives this node), or `none` (durable
-    /// here).
+    /// `replicated:N` (and N other nodes hold it durably, so that it outlives this node), `final` (a certificate
+    /// covers it: the outcome stands for ever), or `none` (durable here).
     #[serde(default = "tentative")]
     wait: String,
 }
@@ -74,6 +74,7 @@ pub(crate) async fn submit(
     let wait = match params.wait.parse() {
         Ok(WaitFor::Tentative) => Wait::Tentative,
         Ok(WaitFor::Replicated(others)) => Wait::Replicated(others),
+        Ok(WaitFor::Final) => Wait::Final,
         Ok(WaitFor::Nothing) => Wait::Durable,
         Err(error) => return Err(Problem::new(ErrorCode::Malformed, format!("`wait`: {error}"))),
     };
@@ -88,8 +89,9 @@ pub(crate) async fn submit(
     }
     // What is in the log is not judged again; only the wait may be another one.
     if let Some(answer) = first_outcome(&app, id) {
-        let waits = matches!(wait, Wait::Replicated(_));
-        if !waits || answer.is_err() {
+        let waits = matches!(wait, Wait::Replicated(_) | Wait::Final);
+        // A void outcome may turn as well, and only its certificate ends that.
+        if !waits || (answer.is_err() && wait != Wait::Final) {
             return answer;
         }
         let kind = command.command().body.name();

@@ -48,6 +48,7 @@ fn short() -> OpenApiRouter<App> {
         .routes(routes!(domains::domain))
         .routes(routes!(ops::ops))
         .routes(routes!(ops::op))
+        .routes(routes!(ops::ledger))
         .routes(routes!(status::status))
         .routes(routes!(status::network))
 }

@@ -15,6 +15,7 @@ use super::ask::{self, Id, Query, limit, one, page, parse, resolve};
 use crate::door::{Answer, OpsQuery, ReadError};
 use crate::path;
 use crate::problem::{ErrorCode, Problem};
+use crate::views::ledger::LedgerView;
 use crate::views::ops::OpView;
 use crate::views::status::VerifyReport;
 use crate::views::{One, Page};
@@ -138,6 +139,18 @@ async fn one_at_a_time<T>(app: &App, work: Answer<'_, Result<T, ReadError>>) -> 
     let done = work.await;
     *last = Some((Instant::now(), began.elapsed()));
     done.map_err(read_problem)
+}
+
+/// The ledger of the answering node, for its operator.
+#[utoipa::path(
+    get, path = path::LEDGER, tag = "ops",
+    responses(
+        (status = 200, body = LedgerView),
+        (status = "default", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn ledger(State(app): State<App>) -> Result<Json<LedgerView>, Problem> {
+    app.door.ledger().await.map(Json).map_err(read_problem)
 }
 
 /// What the door could not read, as a problem.

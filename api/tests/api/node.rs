@@ -10,6 +10,7 @@ use api::client::{Client, ClientError, WaitFor};
 use api::door::*;
 use api::problem::ErrorCode;
 use api::views::commands::CommandAnswer;
+use api::views::ledger::LedgerView;
 use api::views::nodes::Role;
 use api::views::status::{NodeStatus, VerifyReport};
 use api::{Limits, Server, serve_with};
@@ -166,12 +167,15 @@ impl Memory {
         (state.seq, state.previous) = (state.seq + 1, op.id());
         for change in state.fold.apply(vec![op.clone()]) {
             let offset = state.journal.len() as u64;
-            state.journal.push(JournalEntry {
-                offset,
+            let told = EntryTold {
                 op: op.clone(),
                 entry: change.entry as usize,
                 outcome: change.outcome,
                 turned: change.turned,
+            };
+            state.journal.push(JournalEntry {
+                offset,
+                told: Told::Entry(told),
             });
         }
         self.end.send_replace(state.journal.len() as u64);
@@ -200,7 +204,7 @@ impl Door for Memory {
                 .fold
                 .outcomes(op)
                 .map(|outcomes| outcomes[0].clone());
-            let outcome = outcome.filter(|_| wait == Wait::Tentative);
+            let outcome = outcome.filter(|_| wait != Wait::Durable);
             Ok(Submitted {
                 id: command.id(),
                 op,
@@ -232,6 +236,14 @@ impl Door for Memory {
             driver: None,
             counters: BTreeMap::from([("ledger".into(), BTreeMap::from([("admitted".into(), 7)]))]),
         }
+    }
+
+    fn final_cloud(&self) -> Arc<Cloud> {
+        self.state.lock().unwrap().fold.final_cloud()
+    }
+
+    fn ledger(&self) -> Answer<'_, Result<LedgerView, ReadError>> {
+        Box::pin(async move { Err(ReadError::Busy) })
     }
 
     fn journal(&self, from: u64, max: usize) -> Answer<'_, Result<Vec<JournalEntry>, ReadError>> {

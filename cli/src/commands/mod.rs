@@ -7,6 +7,7 @@ pub mod completion;
 pub mod domain;
 pub mod instance;
 pub mod key;
+pub mod ledger;
 pub mod node;
 pub mod ops;
 pub mod pack;
@@ -55,8 +56,8 @@ pub struct Global {
     #[arg(long, global = true, value_name = "NAME", env = "FORM_KEY", hide_env_values = true, default_value = DEFAULT_KEY)]
     pub key: String,
 
-    /// How sure a command has to be before it is answered: `tentative`, or `replicated:N` (N other nodes hold it,
-    /// so it outlives this one)
+    /// How sure a command has to be before it is answered: `tentative`, `replicated:N` (N other nodes hold it, so
+    /// it outlives this one), or `final` (its outcome stands for ever)
     #[arg(long, global = true, value_name = "WAIT", default_value = "tentative", value_parser = until)]
     pub until: WaitFor,
 
@@ -76,7 +77,7 @@ pub struct Global {
 /// What a person can wait for. That nobody waits is for programs.
 fn until(text: &str) -> Result<WaitFor, String> {
     match text.parse() {
-        Ok(WaitFor::Nothing) | Err(_) => Err("`tentative` or `replicated:N` is expected".into()),
+        Ok(WaitFor::Nothing) | Err(_) => Err("`tentative`, `replicated:N` or `final` is expected".into()),
         Ok(wait) => Ok(wait),
     }
 }
@@ -112,6 +113,9 @@ pub enum Noun {
     /// The network's log: read it, look at one op, verify it
     #[command(subcommand)]
     Ops(ops::OpsCommand),
+    /// The node's ledger: how far it is final, its chains, what waits and what it refused
+    #[command(subcommand)]
+    Ledger(ledger::LedgerCommand),
     /// The network as the node sees it
     Status(status::StatusArgs),
     /// Write a node, with its key and its log, to one file
@@ -135,6 +139,7 @@ impl Noun {
             Noun::Instance(command) => command.run(invocation).await,
             Noun::Domain(command) => command.run(invocation).await,
             Noun::Ops(command) => command.run(invocation).await,
+            Noun::Ledger(command) => command.run(invocation).await,
             Noun::Status(args) => args.run(invocation).await,
             Noun::Backup(args) => args.run(invocation).await,
             Noun::Restore(args) => args.run(invocation),

@@ -366,6 +366,11 @@ impl Node {
         self.finality.status()
     }
 
+    /// The heights that peers told of last.
+    pub fn heights(&self) -> impl Iterator<Item = (NodeId, u64)> {
+        self.finality.peers.iter().map(|(peer, it)| (*peer, it.height))
+    }
+
     /// What only an operator can mend, if there is such a thing.
     pub fn alarm(&self) -> Option<String> {
         let twin = self.twin.as_ref().map(|chain| {
