@@ -24,6 +24,7 @@ use ledger::command::instances::{DeleteInstance, LaunchInstance, Shape, StartIns
 use ledger::command::keys::{AddKey, Consent, RevokeKey, Scopes};
 use ledger::command::{self, Command, SignedCommand};
 use ledger::entry::Entry;
+use ledger::export;
 use ledger::finality::checkpoint::{Certificate, Checkpoint, VoteKind, order_root, vote_message};
 use ledger::finality::recovery::{Admins, Recovery, SignedRecovery};
 use ledger::finality::vote::{Message, Proposal, Record, Vote};
@@ -33,7 +34,7 @@ use ledger::genesis::{Invitation, SignedInvitation};
 use ledger::id::{
     AccountId, AgentId, BuildId, CheckpointId, CommandId, Digest, HoldId, InstanceId, NodeId, OpId,
 };
-use ledger::journal::JournalRecord;
+use ledger::journal::{CheckpointTold, JournalRecord};
 use ledger::key::Signature;
 use ledger::op::{Body, Chain, Dependency, Op, Slot};
 use ledger::report::credits::{Charge, EndHold, ReturnRights};
@@ -655,6 +656,14 @@ fn certificate() -> Certificate {
     }
 }
 
+/// A ledger of one chain with two ops, a certificate and a proof.
+fn exported() -> Vec<u8> {
+    let (mut author, first) = scene::Author::opened(1);
+    let ops = [first, author.say("one")];
+    let forks = [(fork().chain, fork().encode())];
+    export::encode(network(), &ops, &[certificate()], &forks)
+}
+
 fn vectors() -> BTreeMap<String, Vec<u8>> {
     let mut vectors = BTreeMap::new();
     let mut add = |name: String, bytes: Vec<u8>| {
@@ -728,7 +737,16 @@ fn vectors() -> BTreeMap<String, Vec<u8>> {
     };
     add("journal record".into(), record.encode());
     let certificate = certificate();
+    let told = CheckpointTold {
+        height: 2,
+        time_ms: START_MS,
+        ops: 300,
+    };
     let id = certificate.checkpoint.id(network());
+    let record = JournalRecord::of_checkpoint(1001, id, &told);
+    assert_eq!(record.checkpoint(), Some((id, told)));
+    add("journal checkpoint".into(), record.encode());
+    add("export".into(), exported());
     add("checkpoint".into(), certificate.checkpoint.encode());
     add("checkpoint id".into(), id.0.to_vec());
     add("certificate".into(), certificate.encode());
@@ -861,6 +879,9 @@ fn the_fixtures_read_back() {
         JournalRecord::decode(&fixtures["journal record"]).unwrap().offset,
         1000
     );
+    let read = export::decode(network(), &fixtures["export"], [0; 32]).unwrap();
+    assert_eq!((read.ops.len(), read.certificates), (2, vec![certificate()]));
+    assert_eq!(read.forks[0].0, fork().chain);
     for (name, message) in messages() {
         assert_eq!(
             Message::decode(&fixtures[&format!("message {name}")]),
