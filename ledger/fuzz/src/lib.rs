@@ -10,6 +10,7 @@
 #![allow(unreachable_pub, reason = "a module of a test as well as the root of a crate")]
 
 mod receive;
+mod script;
 
 use ledger::admit::Verify;
 use ledger::command::{self, AFTER_MAX, COMMAND_BYTES_MAX, SignedCommand, check_of};
@@ -31,7 +32,8 @@ use ledger::sync::{
 };
 use ledger::want::{ForksTold, LISTED_MAX, NAMES_MAX};
 
-pub use receive::{OTHERWISE, Script, UNTOLD, receive};
+pub use receive::receive;
+pub use script::{OTHERWISE, Script, UNTOLD};
 
 /// A target: its name, which is also that of its folder in `corpus/`, and its function.
 pub type Target = (&'static str, fn(&[u8]));
