@@ -237,6 +237,17 @@ impl Cluster {
             hashes.dedup();
             Ok(if hashes.len() == 1 { hashes.pop() } else { None })
         })
+        .with_context(|| self.ledgers())
+    }
+
+    /// What each running node says of its ledger, for the words of a failure.
+    fn ledgers(&self) -> String {
+        let of = |index: usize| {
+            let said = self.form(index, &["ledger", "status"]);
+            let said = said.unwrap_or_else(|error| format!("{error:#}"));
+            format!("node {}:\n{said}\n{}", index + 1, tail(&self.log(index)))
+        };
+        self.running().into_iter().map(of).collect::<Vec<_>>().join("\n")
     }
 
     /// Numbers of the nodes whose daemon runs.
