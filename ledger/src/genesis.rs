@@ -40,7 +40,8 @@ impl Genesis {
         NetworkId(hash("formation 2026 genesis v1", &[&codec::encode(self)]))
     }
 
-    fn check(&self) -> Result<(), DecodeError> {
+    /// Whether it keeps the bounds: who reads an invitation asks, and who begins a network.
+    pub fn check(&self) -> Result<(), DecodeError> {
         check_label(&self.name)?;
         if self.admins.is_empty() || self.admins.len() > ADMINS_MAX {
             return Err(DecodeError::Meaningless("a genesis without 1 to 16 admins"));
