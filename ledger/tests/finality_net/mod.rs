@@ -570,12 +570,13 @@ pub(crate) fn time_to_final(net: &mut Net, down: &[usize], gap_ms: u64, count: u
         let (now_ms, delay_ms) = (net.now_ms, net.faults.delay_ms);
         // A checkpoint's time is when it was proposed; it covers what its proposer had then.
         ops.retain(|(at_ms, node)| {
-            let mut certificates = net.nodes[*node].certificates.iter();
-            let covers = certificates.rfind(|(_, it)| it.checkpoint.time_ms >= at_ms + delay_ms);
+            let last = net.nodes[*node].certificates.last();
+            let covers = last.filter(|(_, it)| it.checkpoint.time_ms >= at_ms + delay_ms);
             if let Some((certified_ms, _)) = covers.filter(|_| *at_ms <= now_ms) {
                 times.push(certified_ms - at_ms);
+                return false;
             }
-            covers.is_none()
+            true
         });
         let waits = |node: usize| {
             ops.iter()
