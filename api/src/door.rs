@@ -20,13 +20,15 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use ledger::command::SignedCommand;
-use ledger::id::{AccountId, BuildId, CommandId, Digest, InstanceId, NodeId, OpId};
+use ledger::id::{AccountId, BuildId, CheckpointId, CommandId, Digest, InstanceId, NodeId, OpId};
+use ledger::journal::CheckpointTold;
 use ledger::op::Op;
 use ledger::report::nodes::Capacity;
 use projections::cloud::{Cloud, Position};
 use projections::outcome::Outcome;
 use tokio::sync::watch;
 
+use crate::views::ledger::LedgerView;
 use crate::views::status::{NodeStatus, VerifyReport};
 
 /// An answer that takes its time.
@@ -40,6 +42,12 @@ pub trait Door: Send + Sync + 'static {
 
     /// The newest view. Cheap: called for every request.
     fn cloud(&self) -> Arc<Cloud>;
+
+    /// The view at the end of what is final. Cheap.
+    fn final_cloud(&self) -> Arc<Cloud>;
+
+    /// The ledger of this node: how far it is final, its chains, what waits. Reads the core.
+    fn ledger(&self) -> Answer<'_, Result<LedgerView, ReadError>>;
 
     /// What is seen now and is in no log. Cheap: a snapshot made at most once a tick.
     fn live(&self) -> Arc<Live>;
@@ -63,6 +71,9 @@ pub trait Door: Send + Sync + 'static {
     /// at a time.
     fn verify(&self) -> Answer<'_, Result<VerifyReport, ReadError>>;
 
+    /// The whole log as one file, see [`ledger::export`]. The API asks for one at a time.
+    fn export(&self) -> Answer<'_, Result<Bytes, ReadError>>;
+
     /// Stores the context of a build. An error in the body means that it is not what was announced:
     /// whatever was stored of it must go.
     fn upload(&self, upload: Upload) -> Answer<'_, Result<Uploaded, UploadError>>;
@@ -75,12 +86,16 @@ pub trait Door: Send + Sync + 'static {
 }
 
 /// When a submitted command is answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Wait {
     /// Once its op is durable; the outcome may not be known yet.
     Durable,
     /// Once its op is durable and folded: the outcome is known, and may turn till it is final.
     Tentative,
+    /// As [`Self::Tentative`], and so many other nodes hold the op durably.
+    Replicated(u8),
+    /// Once a certificate covers its op: the outcome stands for ever.
+    Final,
 }
 
 /// A command that is in the log.
@@ -108,7 +123,13 @@ pub enum SubmitError {
     /// It writes nothing while its clock is off.
     #[error("the node's clock is {0} ms off its peers', so it writes nothing till that is mended")]
     ClockOff(i64),
-    /// The disk or the node's core failed.
+    /// The disk takes nothing now.
+    #[error("the node cannot write to its log: {0}")]
+    NotWritten(String),
+    /// It is in the log and durable here; what else was to be waited for did not come in time.
+    #[error("{0}")]
+    NotYet(String),
+    /// The node's core failed.
     #[error("the node could not write to its log: {0}")]
     Failed(String),
 }
@@ -154,18 +175,34 @@ pub struct OpRecord {
     pub outcomes: Vec<Outcome>,
 }
 
-/// What this node's fold did, numbered: one entry of one op applied or void, for the first time or turned.
+/// A record of this node's journal.
 #[derive(Clone, Debug)]
 pub struct JournalEntry {
     /// Its number.
     pub offset: u64,
+    /// What it tells.
+    pub told: Told,
+}
+
+/// What a record of the journal tells.
+#[derive(Clone, Debug)]
+pub enum Told {
+    /// One entry of one op was applied or void, for the first time or turned.
+    Entry(EntryTold),
+    /// A certificate: what it covers stands for ever as it was told last.
+    Checkpoint(CheckpointId, CheckpointTold),
+}
+
+/// What became of an entry of an op.
+#[derive(Clone, Debug)]
+pub struct EntryTold {
     /// The op.
     pub op: Op,
     /// Which of its entries, from 0.
     pub entry: usize,
     /// What became of it.
     pub outcome: Outcome,
-    /// Whether it was something else before: a late op came.
+    /// Whether it was something else before: a late op or a certificate came.
     pub turned: bool,
 }
 

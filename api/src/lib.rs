@@ -33,3 +33,6 @@ pub const LOG_FROM: &str = "form-log-from";
 
 /// The kind of an event that only tells a consumer where it is.
 pub const EVENT_POSITION: &str = "position";
+
+/// The type of the event that tells of a certificate.
+pub const EVENT_CHECKPOINT: &str = "Checkpoint";

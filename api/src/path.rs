@@ -38,8 +38,12 @@ pub const DOMAIN: &str = "/v1/domains/{id}";
 pub const OPS: &str = "/v1/ops";
 /// Checks the whole log again.
 pub const OPS_VERIFY: &str = "/v1/ops/verify";
+/// The whole log as a file.
+pub const OPS_EXPORT: &str = "/v1/ops/export";
 /// One op.
 pub const OP: &str = "/v1/ops/{id}";
+/// The ledger of the answering node.
+pub const LEDGER: &str = "/v1/ledger";
 /// How the answering node is.
 pub const STATUS: &str = "/v1/status";
 /// What network this is.

@@ -108,6 +108,10 @@ codes! {
     ShuttingDown = "shutting_down", SERVICE_UNAVAILABLE, "The node is shutting down";
     /// The node's clock is off.
     ClockOff = "clock_off", SERVICE_UNAVAILABLE, "The node's clock is off";
+    /// The disk of the node takes nothing.
+    NotWritten = "not_written", SERVICE_UNAVAILABLE, "The node cannot write";
+    /// The command is in the log; what else was waited for did not come in time.
+    NotYet = "not_yet", GATEWAY_TIMEOUT, "What was waited for did not come in time";
     /// The node has no room.
     NoRoom = "no_room", INSUFFICIENT_STORAGE, "The node has no room";
     /// Another node, which is needed, does not answer.
@@ -131,10 +135,29 @@ impl ErrorCode {
             Void::HasAccount => Self::HasAccount,
             Void::NameTaken(_) => Self::NameTaken,
             Void::NotFound(_) => Self::NotFound,
-            Void::NotOwner | Void::NotItsPlace => Self::NotOwner,
+            Void::NotOwner | Void::NotItsPlace | Void::NotAdmin(_) | Void::Quarantined | Void::CutOff => {
+                Self::NotOwner
+            }
             Void::Deleted => Self::Deleted,
-            Void::Refused(_) => Self::Refused,
+            Void::Refused(_)
+            | Void::NoScope(_)
+            | Void::KeyRevoked
+            | Void::KeyExpired
+            | Void::BeyondOwn(_)
+            | Void::NotBelow
+            | Void::NoConsent
+            | Void::TooMany { .. }
+            | Void::AlreadySo(_)
+            | Void::NodeRevoked
+            | Void::MembershipExpired => Self::Refused,
+            Void::NotActive { .. } => Self::NotUnderstood,
             Void::StalePlacement | Void::AlreadyReported => Self::StaleReport,
+            Void::NotEnough { .. }
+            | Void::NotEnoughRights { .. }
+            | Void::BeyondHold { .. }
+            | Void::BeyondAllowance { .. }
+            | Void::NoPayout
+            | Void::Lapsed(_) => Self::Refused,
         }
     }
 }

@@ -204,8 +204,8 @@ fn exit_of(code: ErrorCode) -> Exit {
         Ambiguous | HasAccount | NameTaken | NonceUsed | ReplayedCommand | OutOfOrder | Deleted
         | StaleReport | OtherJournal => Exit::Conflict,
         Unsigned | Forged | Stale | ReplayedRequest | NotOwner | NoAccount => Exit::Denied,
-        Timeout => Exit::Timeout,
-        Busy | ShuttingDown | ClockOff | NoRoom | Unreachable => Exit::Unavailable,
+        Timeout | NotYet => Exit::Timeout,
+        Busy | ShuttingDown | ClockOff | NotWritten | NoRoom | Unreachable => Exit::Unavailable,
         _ => Exit::Failed,
     }
 }

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::str::FromStr;
 
-use api::client::{Client, ClientError, ListQuery, LogStart, LogStream, WaitFor};
+use api::client::{Client, ClientError, ListQuery, LogStart, LogStream};
 use api::views::Page;
 use api::views::accounts::AccountView;
 use api::views::agents::AgentView;
@@ -161,13 +161,14 @@ impl Invocation {
     pub async fn post(&self, command: &SignedCommand) -> Result<CommandId, Failure> {
         const TRIES: usize = 3;
         let client = self.client()?;
+        let wait = self.global.until;
         for _ in 1..TRIES {
-            match client.submit(command, WaitFor::Tentative).await {
+            match client.submit(command, wait).await {
                 Err(ClientError::Transport { .. }) => {}
                 other => return Ok(other?.id),
             }
         }
-        Ok(client.submit(command, WaitFor::Tentative).await?.id)
+        Ok(client.submit(command, wait).await?.id)
     }
 
     /// How the node is.

@@ -343,7 +343,7 @@ fn a_node_that_lies_about_its_genesis_gets_no_signature() {
     let home = Home::new();
     home.expect(0, &["key", "new"]);
     let network = serde_json::json!({
-        "id": "00".repeat(32), "name": "home", "admins": [], "created_ms": 1, "salt": "00".repeat(16),
+        "id": "00".repeat(32), "name": "home", "admins": [], "admins_needed": 1, "witnesses": {}, "created_ms": 1, "salt": "00".repeat(16),
     });
     let url = canned(vec![(200, "application/json", network.to_string())]);
     let (_, stderr) = home.expect(1, &["account", "open", "ada", "--api", &url]);

@@ -69,7 +69,8 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Whether an honest peer would never have sent it. A fork's two sides both reach honest peers.
+    /// Whether an honest peer would never have sent it. A fork's two sides both reach honest peers: not the
+    /// peer is to blame but the chain's node, by a proof.
     pub fn blames_the_sender(&self) -> bool {
         !matches!(self, Refusal::Forked)
     }
@@ -108,6 +109,18 @@ pub struct Counters {
     pub not_opened: u64,
     /// Ops refused: chain opened without an invitation that holds.
     pub not_invited: u64,
+    /// Ops not let in: of a forked chain, from the fork on.
+    pub void: u64,
+    /// Chains that were put into quarantine, or earlier than before.
+    pub quarantined: u64,
+    /// Ops that left the log with a quarantine.
+    pub left: u64,
+    /// Proofs of forks that peers brought and that said nothing new.
+    pub stale_proof: u64,
+    /// Proofs of forks refused: they prove nothing.
+    pub bad_proof: u64,
+    /// Ops asked for by name.
+    pub wanted: u64,
     /// Frames refused: not a frame, or larger than a frame may be.
     pub bad_frame: u64,
     /// Frames ignored: from a peer that is not connected.
@@ -142,6 +155,8 @@ pub enum Verdict {
     Duplicate,
     /// It may enter later.
     Wait(Missing),
+    /// It is of a forked chain, from the fork on, and not final: it counts nowhere.
+    Void,
     /// It never may.
     Refuse(Refusal),
 }
@@ -169,6 +184,13 @@ pub fn command_checks(network: NetworkId, op: &Op) -> Result<Vec<Check>, Refusal
 /// Judges an authentic op against the log. `op` is what [`command_checks`] and its signature let pass.
 pub fn judge(network: NetworkId, log: &Log, op: &Op, now_ms: u64) -> Verdict {
     let slot = op.slot();
+    if log.fork_seq(&slot.chain).is_some_and(|seq| slot.seq >= seq) {
+        return if log.contains(&op.id()) {
+            Verdict::Duplicate
+        } else {
+            Verdict::Void
+        };
+    }
     if (slot.seq == 0) != (slot.previous == OpId([0; 32])) {
         return Refusal::BrokenLink.into();
     }
@@ -197,6 +219,9 @@ pub fn judge(network: NetworkId, log: &Log, op: &Op, now_ms: u64) -> Verdict {
     }
     for dependency in &op.body().dependencies {
         match log.named(dependency) {
+            // What it saw before it knew of the fork. Whether its clock is greater is not asked: not every
+            // node knows more of a void op than its id, and all have to judge alike.
+            None if log.is_void(dependency) => {}
             None => return Verdict::Wait(Missing::Op(*dependency)),
             Some(named) if named.body().hlc >= hlc => return Refusal::ClockBackwards.into(),
             Some(_) => {}
@@ -205,7 +230,7 @@ pub fn judge(network: NetworkId, log: &Log, op: &Op, now_ms: u64) -> Verdict {
     // An op without a signature waits where the end of its chain that nothing vouches for is already as
     // long as a run may be: every admitted op must fit into a run that proves it to others.
     if op.signature().is_none() {
-        let ops = log.next(&slot.chain) - log.vector().next(&slot.chain);
+        let ops = log.next(&slot.chain) - log.proven_next(&slot.chain);
         let bytes = log.unproven_bytes(&slot.chain) + op.bytes().len();
         if ops + 1 >= RUN_OPS_MAX as u64 || bytes > RUN_BYTES_MAX {
             return Verdict::Wait(Missing::Op(slot.previous.into()));

@@ -60,10 +60,38 @@ pub fn decode<T: Serialize + DeserializeOwned>(
     if !rest.is_empty() {
         return Err(DecodeError::Trailing(rest.len()));
     }
-    if encode(&value) != bytes {
+    if !encodes_to(&value, bytes) {
         return Err(DecodeError::NotCanonical(what));
     }
     Ok(value)
+}
+
+/// Whether `bytes` are the canonical ones of `value`: encodes without writing.
+fn encodes_to<T: Serialize>(value: &T, bytes: &[u8]) -> bool {
+    postcard::serialize_with_flavor(value, Same { rest: bytes }) == Ok(true)
+}
+
+/// Takes encoded bytes and compares them with those that are expected.
+struct Same<'a> {
+    rest: &'a [u8],
+}
+
+impl postcard::ser_flavors::Flavor for Same<'_> {
+    type Output = bool;
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.try_extend(&[byte])
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        let rest = self.rest.strip_prefix(bytes);
+        self.rest = rest.ok_or(postcard::Error::SerializeBufferFull)?;
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<bool> {
+        Ok(self.rest.is_empty())
+    }
 }
 
 /// Writes framing.

@@ -48,7 +48,7 @@ impl Entry {
     }
 
     /// The bytes of the command that it carries.
-    pub(crate) fn carried(&self) -> Result<Vec<u8>, DecodeError> {
+    pub fn carried(&self) -> Result<Vec<u8>, DecodeError> {
         let carry: crate::report::Carry = crate::codec::decode(&self.bytes, ENTRY_BYTES_MAX, "Carry")?;
         Ok(carry.command)
     }
@@ -75,21 +75,53 @@ pub enum EntryError {
     },
 }
 
-/// Declares an enum of bodies: a variant, its content type, its kind and version. One list makes the
+/// Declares an enum of bodies: a variant, its content type, its kind and newest version. One list makes the
 /// encoder, the decoder and the names agree.
+///
+/// `after { 1: V1 => up }` names older versions: their content type, and the pure function to the newest
+/// content. An old entry keeps its bytes and so the op its id; only what reads it sees the newest content.
+/// What is written is always the newest version.
 macro_rules! bodies {
-    ($(#[$doc:meta])* $vis:vis enum $name:ident { $($(#[$vdoc:meta])* $variant:ident($content:ty) = $kind:literal v $version:literal,)* }) => {
+    ($(#[$doc:meta])* $vis:vis enum $name:ident { $($(#[$vdoc:meta])* $variant:ident($content:ty) = $kind:literal v $version:literal
+        $(after { $($old:literal: $former:ty => $up:path),+ })?,)* }) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq)]
         $vis enum $name { $($(#[$vdoc])* $variant($content),)* }
 
         impl $name {
-            /// All kinds with their versions.
-            pub const KINDS: &[(u16, u8)] = &[$(($kind, $version)),*];
+            /// All kinds with each version that is read.
+            pub const KINDS: &[(u16, u8)] = &[$($($(($kind, $old),)+)? ($kind, $version),)*];
+
+            /// All kinds with the version that is written.
+            pub const NEWEST: &[(u16, u8)] = &[$(($kind, $version)),*];
+
+            /// Whether this build knows a version of a kind.
+            pub fn knows(kind: u16, version: u8) -> bool {
+                Self::KINDS.contains(&(kind, version))
+            }
 
             /// Its kind's name, as people see it in `form ops log`.
             pub fn name(&self) -> &'static str {
                 match self { $($name::$variant(_) => stringify!($variant),)* }
+            }
+
+            /// Its kind and version.
+            pub fn kind(&self) -> (u16, u8) {
+                match self { $($name::$variant(_) => ($kind, $version),)* }
+            }
+
+            /// The number of its kind.
+            pub fn kind_number(&self) -> u16 {
+                match self { $($name::$variant(_) => $kind,)* }
+            }
+
+            /// The name of the kind of a number, if this build knows it.
+            #[allow(unreachable_patterns, reason = "a kind may have several versions")]
+            pub fn name_of(kind: u16) -> Option<&'static str> {
+                match kind {
+                    $($kind => Some(stringify!($variant)),)*
+                    _ => None,
+                }
             }
 
             /// Framed for an op.
@@ -104,7 +136,7 @@ macro_rules! bodies {
                 match self { $($name::$variant(content) => serde::Serialize::serialize(content, serializer),)* }
             }
 
-            /// Reads an entry, and checks the bounds of its content.
+            /// Reads an entry, and checks the bounds of its content. An older version is read as the newest.
             pub fn from_entry(entry: &$crate::entry::Entry) -> Result<Self, $crate::entry::EntryError> {
                 let content = |source| $crate::entry::EntryError::Content { kind: entry.kind, source };
                 match (entry.kind, entry.version) {
@@ -114,7 +146,15 @@ macro_rules! bodies {
                         ).map_err(content)?;
                         value.check().map_err(content)?;
                         Ok($name::$variant(value))
-                    })*
+                    }
+                    $($(($kind, $old) => {
+                        let former: $former = $crate::codec::decode(
+                            &entry.bytes, $crate::entry::ENTRY_BYTES_MAX, stringify!($variant),
+                        ).map_err(content)?;
+                        let value: $content = $up(former);
+                        value.check().map_err(content)?;
+                        Ok($name::$variant(value))
+                    })+)?)*
                     (kind, version) => Err($crate::entry::EntryError::Unknown { kind, version }),
                 }
             }

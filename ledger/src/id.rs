@@ -25,11 +25,32 @@ pub fn hash(context: &str, parts: &[&[u8]]) -> [u8; 32] {
     *hasher.finalize().as_bytes()
 }
 
+fn first_eight(bytes: &[u8; 32]) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = *bytes;
+    u64::from_be_bytes([a, b, c, d, e, f, g, h])
+}
+
 macro_rules! ids {
     ($($(#[$doc:meta])* $name:ident;)*) => {$(
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Clone, Copy, PartialEq, Eq, Hash)]
         pub struct $name(pub [u8; 32]);
+
+        /// By the bytes. Ids differ early, and maps compare them often: the first eight are tried as one
+        /// number.
+        impl Ord for $name {
+            fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+                first_eight(&self.0)
+                    .cmp(&first_eight(&other.0))
+                    .then_with(|| self.0.cmp(&other.0))
+            }
+        }
+
+        impl PartialOrd for $name {
+            fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+                Some(self.cmp(other))
+            }
+        }
 
         impl $name {
             /// The first twelve hexadecimal digits: enough for a person's eye, not for a key.
@@ -106,10 +127,14 @@ ids! {
     BuildId;
     /// An instance: the command that launched it.
     InstanceId;
+    /// An act of the network's admins: the hash of what all who approve it sign.
+    ActId;
     /// Content outside the log: an image's manifest, a build's context.
     Digest;
     /// A recovery of the witnesses: the hash of its bytes under the network's id.
     RecoveryId;
+    /// A hold on credits: the command that signed it.
+    HoldId;
 }
 
 macro_rules! made_by_command {
@@ -122,7 +147,7 @@ macro_rules! made_by_command {
     )*};
 }
 
-made_by_command!(AccountId, AgentId, BuildId, InstanceId);
+made_by_command!(AccountId, AgentId, BuildId, InstanceId, HoldId);
 
 #[cfg(test)]
 mod tests {
@@ -134,6 +159,20 @@ mod tests {
         assert_eq!(id.to_string().parse(), Ok(id));
         assert!("07".parse::<OpId>().is_err());
         assert!("zz".repeat(32).parse::<OpId>().is_err());
+    }
+
+    #[test]
+    fn ids_are_ordered_by_their_bytes() {
+        let id = |place: usize, byte| {
+            let mut bytes = [7; 32];
+            bytes[place] = byte;
+            bytes
+        };
+        for (one, other) in [(0, 7), (7, 7), (8, 9), (31, 0)].map(|(a, b)| (id(a, 200), id(b, 8))) {
+            assert_eq!(OpId(one).cmp(&OpId(other)), one.cmp(&other));
+            assert_eq!(OpId(other).cmp(&OpId(one)), other.cmp(&one));
+        }
+        assert_eq!(OpId(id(3, 9)).cmp(&OpId(id(3, 9))), std::cmp::Ordering::Equal);
     }
 
     #[test]

@@ -6,10 +6,11 @@
 //! ops. What was thrown out comes again by anti-entropy.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use crate::clock::Hlc;
 use crate::id::{NodeId, OpId};
-use crate::op::{Dependency, Op};
+use crate::op::{Chain, Dependency, Op, Slot};
 
 /// Ops that wait on behalf of one peer, at most.
 pub const PEER_OPS_MAX: usize = 16_384;
@@ -41,12 +42,26 @@ pub(crate) struct Waiting {
     pub(crate) from: NodeId,
     /// Whether it goes on to the other peers once it is admitted.
     pub(crate) live: bool,
+    /// Since when it waits.
+    pub(crate) since_ms: u64,
+    /// What came with it, up to the signature that vouches for it.
+    pub(crate) run: Arc<[Op]>,
+    /// Bytes of what came with it and does not wait itself.
+    pub(crate) beside: usize,
+}
+
+impl Waiting {
+    fn size(&self) -> usize {
+        self.op.bytes().len() + self.beside
+    }
 }
 
 #[derive(Debug, Default)]
 struct Share {
     arrivals: BTreeSet<u64>,
     bytes: usize,
+    /// Up to which arrival what is missing was asked for.
+    asked: u64,
 }
 
 /// The ops that wait.
@@ -55,6 +70,7 @@ pub(crate) struct Limbo {
     arrived: u64,
     waiting: BTreeMap<u64, (Waiting, Missing)>,
     ids: HashSet<OpId>,
+    named: HashMap<Dependency, u64>,
     by_op: HashMap<Dependency, BTreeSet<u64>>,
     by_time: BTreeSet<(Hlc, u64)>,
     shares: BTreeMap<NodeId, Share>,
@@ -74,6 +90,12 @@ impl Limbo {
         self.ids.contains(id)
     }
 
+    /// The op that waits whose id begins so.
+    pub(crate) fn named(&self, dependency: &Dependency) -> Option<&Op> {
+        let (waiting, _) = self.waiting.get(self.named.get(dependency)?)?;
+        Some(&waiting.op)
+    }
+
     /// Whether a peer may bring a further window without throwing out its own ops.
     pub(crate) fn has_room_for(&self, peer: NodeId) -> bool {
         self.shares
@@ -88,7 +110,7 @@ impl Limbo {
         }
         let arrival = self.arrived;
         self.arrived += 1;
-        let size = waiting.op.bytes().len();
+        let size = waiting.size();
         let peer = waiting.from;
         let share = self.shares.entry(peer).or_default();
         share.arrivals.insert(arrival);
@@ -102,6 +124,7 @@ impl Limbo {
                 self.by_time.insert((hlc, arrival));
             }
         }
+        self.named.insert(waiting.op.id().into(), arrival);
         self.waiting.insert(arrival, (waiting, missing));
         self.keep_bounds(peer)
     }
@@ -141,8 +164,9 @@ impl Limbo {
             .waiting
             .remove(&arrival)
             .expect("every index points at what waits");
-        let size = waiting.op.bytes().len();
+        let size = waiting.size();
         self.ids.remove(&waiting.op.id());
+        self.named.remove(&waiting.op.id().into());
         self.bytes -= size;
         match missing {
             Missing::Op(dependency) => {
@@ -175,6 +199,53 @@ impl Limbo {
             .cloned()
             .unwrap_or_default();
         arrivals.into_iter().map(|arrival| self.remove(arrival)).collect()
+    }
+
+    /// Whether something waits for this op.
+    pub(crate) fn is_waited_for(&self, id: &OpId) -> bool {
+        self.by_op.contains_key(&Dependency::from(*id))
+    }
+
+    /// Whether the op of this name waits itself.
+    pub(crate) fn holds(&self, name: &Dependency) -> bool {
+        self.named.contains_key(name)
+    }
+
+    /// Takes out the ops of a chain from a place on.
+    pub(crate) fn take_chain(&mut self, chain: &Chain, seq: u64) -> Vec<Waiting> {
+        let of_chain = |slot: &Slot| slot.chain == *chain && slot.seq >= seq;
+        let arrivals = self.waiting.iter().filter(|(_, (it, _))| of_chain(it.op.slot()));
+        let arrivals: Vec<u64> = arrivals.map(|(arrival, _)| *arrival).collect();
+        arrivals.into_iter().map(|arrival| self.remove(arrival)).collect()
+    }
+
+    /// The next ops of each peer that have waited for other ops since `before_ms` or longer: in turn, at
+    /// most so many of each peer.
+    pub(crate) fn overdue(&mut self, before_ms: u64, of_peer_max: usize) -> Vec<(NodeId, Vec<Op>)> {
+        let mut overdue = Vec::new();
+        for (peer, share) in &mut self.shares {
+            let mut ops = Vec::new();
+            let turn: Vec<u64> = share
+                .arrivals
+                .range(share.asked..)
+                .take(of_peer_max)
+                .copied()
+                .collect();
+            share.asked = match turn.last() {
+                Some(last) if turn.len() == of_peer_max => last + 1,
+                _ => 0,
+            };
+            for arrival in turn {
+                match self.waiting.get(&arrival) {
+                    Some((it, Missing::Op(_))) if it.since_ms <= before_ms => ops.push(it.op.clone()),
+                    _ => {}
+                }
+            }
+            if !ops.is_empty() {
+                overdue.push((*peer, ops));
+            }
+        }
+        overdue
     }
 
     /// Takes out what waited for the wall clock to show `now_ms`, in the order of clocks.

@@ -12,15 +12,17 @@
 //! A dependency is the first half of the id of an op that the node had admitted and that lies in the past of
 //! no other op that it names; dependencies ascend, so that a set of them has one encoding.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Hlc;
 use crate::codec::{DecodeError, Reader, Writer};
-use crate::entry::Entry;
+use crate::command::{CommandError, SignedCommand};
+use crate::entry::{Entry, EntryError};
 use crate::id::{NetworkId, NodeId, OpId, hash};
 use crate::key::{Check, SecretKey, Signature};
+use crate::report::Report;
 
 /// Bytes of an op's body, at most.
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -158,14 +160,36 @@ pub struct Op {
     inner: Arc<Inner>,
 }
 
+/// What an entry says, as this build understands it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// A node's report.
+    Report(Report),
+    /// A person's command, or why it is none.
+    Carried(Box<Result<SignedCommand, CommandError>>),
+    /// Nothing that this build knows.
+    NotUnderstood(EntryError),
+}
+
+#[derive(Clone, Debug)]
 struct Inner {
     id: OpId,
     slot: Slot,
     body: Body,
     bytes: Vec<u8>,
     signature: Option<Signature>,
+    /// Read when first asked for: an op is folded more than once when others come late.
+    said: OnceLock<Box<[Said]>>,
 }
+
+impl PartialEq for Inner {
+    fn eq(&self, other: &Self) -> bool {
+        // The slot is in the id, and the body in the bytes.
+        (self.id, &self.bytes, self.signature) == (other.id, &other.bytes, other.signature)
+    }
+}
+
+impl Eq for Inner {}
 
 impl Op {
     /// Reads the body of an op whose place is known, and computes its id. The signature, when the op came
@@ -185,6 +209,7 @@ impl Op {
                 body: decoded,
                 bytes: body,
                 signature,
+                said: OnceLock::new(),
             }),
         })
     }
@@ -201,6 +226,7 @@ impl Op {
                 body,
                 bytes,
                 signature,
+                said: OnceLock::new(),
             }),
         }
     }
@@ -233,6 +259,18 @@ impl Op {
     /// What it says.
     pub fn body(&self) -> &Body {
         &self.inner.body
+    }
+
+    /// What each entry says. Reads them, and computes the ids of the commands that they carry, when first
+    /// asked; `network` is the one whose op this is.
+    pub fn said(&self, network: NetworkId) -> &[Said] {
+        let read = |entry: &Entry| match Report::from_entry(entry) {
+            Ok(Report::Carry(carry)) => Said::Carried(Box::new(SignedCommand::read(network, carry.command))),
+            Ok(report) => Said::Report(report),
+            Err(error) => Said::NotUnderstood(error),
+        };
+        let entries = &self.inner.body.entries;
+        self.inner.said.get_or_init(|| entries.iter().map(read).collect())
     }
 
     /// The body's bytes, verbatim.

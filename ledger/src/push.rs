@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::log::Log;
 use crate::op::{Chain, Op, OrderKey};
-use crate::sync::{HeadMark, RUN_BYTES_MAX, RUN_OPS_MAX, Run, Unlisted};
+use crate::sync::{Anchor, Frame, Ops, RUN_BYTES_MAX, RUN_OPS_MAX, Run, Stretch};
 
 /// Bytes of bodies that a window begins to send before it is full.
 pub const WINDOW_BYTES: usize = 1 << 20;
@@ -16,48 +16,41 @@ pub const WINDOW_BYTES: usize = 1 << 20;
 /// Ops of a window, about.
 pub const WINDOW_OPS: usize = 8192;
 
-/// A peer's vector, as it told us.
-#[derive(Debug)]
-pub(crate) struct Told {
-    pub(crate) unlisted: Unlisted,
-    pub(crate) heads: BTreeMap<Chain, HeadMark>,
-}
+/// A run of fewer bytes names the op before it only, not its chain: the whole name would be much of it.
+pub const ANCHORED_BYTES_MAX: usize = 4096;
 
-impl Told {
-    fn next(&self, chain: &Chain) -> Option<u64> {
-        match (self.heads.get(chain), self.unlisted) {
-            (Some(head), _) => Some(head.next),
-            (None, Unlisted::Unknown) => Some(0),
-            (None, Unlisted::Level) => None,
-        }
-    }
-
-    /// Where we are behind: what we hold of the chains of which the peer holds more.
-    pub(crate) fn behind(&self, log: &Log) -> Vec<(Chain, HeadMark)> {
-        let ours = |chain: &Chain| log.vector().head(chain).map_or(HeadMark::NOTHING, HeadMark::from);
-        let ahead = self
-            .heads
-            .iter()
-            .filter(|(chain, head)| head.next > log.vector().next(chain));
-        ahead.map(|(chain, _)| (*chain, ours(chain))).collect()
-    }
-}
+/// Bytes that a stretch takes beside its bodies, at most: anchor, signature, lengths.
+const STRETCH_BYTES: usize = 200;
 
 /// What is still to be sent: for each chain of which the peer lacks something, the next op.
 #[derive(Debug, Default)]
 pub(crate) struct Push {
     next: BTreeSet<OrderKey>,
+    chains: BTreeMap<Chain, OrderKey>,
+    /// Ends of forked chains, for which only a void branch vouches.
+    pub(crate) vouched: Vec<Run>,
 }
 
 impl Push {
-    pub(crate) fn new(log: &Log, told: &Told) -> Self {
-        let lacking = log
-            .vector()
-            .iter()
-            .filter_map(|(chain, _)| log.at(chain, told.next(chain)?));
-        Self {
-            next: lacking.map(Op::order).collect(),
+    /// Sends a chain from a place on, unless that is under way.
+    pub(crate) fn add(&mut self, log: &Log, chain: Chain, from: u64) {
+        if let Some(op) = log.at(&chain, from)
+            && from < log.vector().next(&chain)
+            && !self.chains.contains_key(&chain)
+        {
+            self.put(op.order());
         }
+    }
+
+    fn put(&mut self, order: OrderKey) {
+        self.chains.insert(order.chain, order);
+        self.next.insert(order);
+    }
+
+    fn pop(&mut self) -> Option<OrderKey> {
+        let order = self.next.pop_first()?;
+        self.chains.remove(&order.chain);
+        Some(order)
     }
 
     pub(crate) fn is_done(&self) -> bool {
@@ -71,12 +64,15 @@ impl Push {
         let mut stretches: BTreeMap<Chain, Vec<(usize, usize)>> = BTreeMap::new();
         let mut chains = Vec::new();
         while bytes < WINDOW_BYTES && ops < WINDOW_OPS {
-            let Some(OrderKey { chain, seq, .. }) = self.next.pop_first() else {
+            let Some(OrderKey { chain, seq, .. }) = self.pop() else {
                 break;
             };
             let all = log.chain(&chain);
             let from = seq as usize;
-            let Some(length) = all[from..].iter().position(|op| op.signature().is_some()) else {
+            // Since it was noted the chain may have been put into quarantine.
+            let rest = all.get(from..).unwrap_or(&[]);
+            let Some(length) = rest.iter().position(|op| op.signature().is_some()) else {
+                self.vouched.extend(log.vouched_run(&chain, seq));
                 continue;
             };
             let to = from + length + 1;
@@ -88,7 +84,7 @@ impl Push {
             }
             of_chain.push((from, to));
             if let Some(next) = all.get(to) {
-                self.next.insert(next.order());
+                self.put(next.order());
             }
         }
         chains
@@ -113,16 +109,68 @@ fn runs(log: &Log, chain: Chain, stretches: &[(usize, usize)]) -> Vec<Run> {
             _ => joined.push((*from, *to, bytes)),
         }
     }
-    let run = |(from, to, _): &(usize, usize, usize)| {
-        let signature = all[to - 1].signature()?;
-        Some(Run {
-            live: false,
+    joined
+        .iter()
+        .filter_map(|(from, to, _)| run(&all[*from..*to]))
+        .collect()
+}
+
+/// Successive ops of a chain of which the last is signed.
+pub(crate) fn run(ops: &[Op]) -> Option<Run> {
+    let (first, last) = (ops.first()?.slot(), ops.last()?);
+    Some(Run {
+        live: false,
+        chain: first.chain,
+        first: first.seq,
+        previous: first.previous,
+        bodies: ops.iter().map(|op| op.bytes().to_vec()).collect(),
+        signature: last.signature()?,
+    })
+}
+
+/// Puts runs together to frames.
+pub(crate) fn frames(runs: Vec<Run>, live: bool) -> Vec<Frame> {
+    let mut frames = Vec::new();
+    let (mut stretches, mut bytes, mut ops) = (Vec::new(), 0, 0);
+    for run in runs {
+        let size = run.bodies.iter().map(Vec::len).sum::<usize>();
+        let full = bytes + size + STRETCH_BYTES > RUN_BYTES_MAX || ops + run.bodies.len() > RUN_OPS_MAX;
+        if full && !stretches.is_empty() {
+            let stretches = std::mem::take(&mut stretches);
+            frames.push(Frame::Ops(Ops { live, stretches }));
+            (bytes, ops) = (0, 0);
+        }
+        bytes += size + STRETCH_BYTES;
+        ops += run.bodies.len();
+        stretches.push(stretch(run, size));
+    }
+    if !stretches.is_empty() {
+        frames.push(Frame::Ops(Ops { live, stretches }));
+    }
+    frames
+}
+
+fn stretch(run: Run, size: usize) -> Stretch {
+    let Run {
+        chain,
+        first,
+        previous,
+        bodies,
+        signature,
+        ..
+    } = run;
+    let anchor = if first > 0 && size <= ANCHORED_BYTES_MAX {
+        Anchor::After(previous.into())
+    } else {
+        Anchor::At {
             chain,
-            first: *from as u64,
-            previous: all[*from].slot().previous,
-            bodies: all[*from..*to].iter().map(|op| op.bytes().to_vec()).collect(),
-            signature,
-        })
+            first,
+            previous,
+        }
     };
-    joined.iter().filter_map(run).collect()
+    Stretch {
+        anchor,
+        bodies,
+        signature,
+    }
 }

@@ -15,6 +15,7 @@ use crate::chance::Chance;
 use crate::clock::{Clock, Hlc};
 use crate::codec::DecodeError;
 use crate::entry::ENTRY_BYTES_MAX;
+use crate::fork::{ForkProof, Forks, ProofError};
 use crate::genesis::{Genesis, InvitationError, SignedInvitation};
 use crate::id::{NetworkId, NodeId, OpId};
 use crate::key::{Check, SIGNATURE_BYTES, SecretKey, Signature, verify_all};
@@ -24,7 +25,9 @@ use crate::op::{BODY_BYTES_MAX, Body, Chain, DEPENDENCIES_MAX, Dependency, ENTRI
 use crate::peers::Peers;
 use crate::report::Report;
 use crate::report::nodes::{ChainEnd, OpenChain};
-use crate::sync::{FRAME_BYTES_MAX, Frame, FrameError, Run};
+use crate::sync::FrameError;
+use crate::vector::Head;
+use crate::void::Keep;
 
 /// What a replica is opened with.
 #[derive(Clone, Debug)]
@@ -56,6 +59,28 @@ pub enum Output {
     /// These ops entered the log, in this order, in which each comes after all that it depends on. Persist
     /// them, then fold.
     Admitted(Vec<Op>),
+    /// A chain is forked. Persist the proof: it comes back in with [`Stored::forks`].
+    Forked(ForkProof),
+    /// These ops left the log, those of a chain from this place on: it is forked, or another branch of it is
+    /// certified. Take them out of the stored chain, before what follows is stored, and of the fold. They
+    /// are void: keep them beside, they come back in with [`Stored::void`].
+    Quarantined {
+        /// The chain.
+        chain: Chain,
+        /// The first place.
+        from_seq: u64,
+        /// In the order of the chain.
+        ops: Vec<Op>,
+    },
+    /// These ops are void and were never in the log. Keep them for [`Stored::void`]: they show others that
+    /// what they wait for is void.
+    Void(Vec<Op>),
+    /// Another process lives with this node's key: it has written in a chain of its own since this opening.
+    /// Told once. The node should place and spend nothing and call its operator.
+    AliveTwice {
+        /// The other process's chain.
+        other: Chain,
+    },
     /// The peer did what no honest one does. It is no longer heard until it is up again.
     Disconnect {
         /// Who.
@@ -84,9 +109,31 @@ pub enum Misconduct {
         /// Why it is refused.
         why: Refusal,
     },
-    /// It told of more chains than a vector may have.
-    #[error("it told of more than {0} chains")]
-    TooManyChains(usize),
+    /// It sent a proof of a fork that proves nothing.
+    #[error("it sent a proof of a fork that proves nothing: {0}")]
+    Proof(ProofError),
+}
+
+/// What the store holds. An empty part is one that there is not.
+#[derive(Clone, Debug, Default)]
+pub struct Stored {
+    /// The ops, in any order in which the ops of a chain follow each other.
+    pub ops: Vec<Op>,
+    /// The proofs of forks.
+    pub forks: Vec<ForkProof>,
+    /// How far each chain is final: the newest head of each in the certificates.
+    pub certified: Vec<(Chain, Head)>,
+    /// Void ops, in any order.
+    pub void: Vec<Op>,
+}
+
+impl From<Vec<Op>> for Stored {
+    fn from(ops: Vec<Op>) -> Self {
+        Self {
+            ops,
+            ..Self::default()
+        }
+    }
 }
 
 /// Why a replica does not open.
@@ -105,6 +152,12 @@ pub enum OpenError {
         /// What is wrong.
         why: LinkError,
     },
+    /// A stored proof of a fork does not decode.
+    #[error("cannot open the ledger: a stored proof of a fork is damaged: {0}")]
+    Proof(DecodeError),
+    /// A chain is not held as far as it is certified.
+    #[error("cannot open the ledger: the store lacks certified ops of chain {incarnation:x} of node {node}", node = .0.node, incarnation = .0.incarnation)]
+    Certified(Chain),
     /// The store holds a chain of this name already: the incarnation was not random.
     #[error(
         "cannot open the ledger: a chain with incarnation {0:x} exists already; open with another random number"
@@ -143,6 +196,11 @@ pub enum AppendError {
         "the chain's clock is {0} ms ahead of the wall clock, which was set back: start the node again, so that it begins a new chain, or wait"
     )]
     ClockAhead(u64),
+    /// The chain of this opening is forked: its key and its number were used by another process.
+    #[error(
+        "the chain of this start is forked by another process with the node's key: stop that one, then start the node again"
+    )]
+    Forked,
     /// A carried command is malformed.
     #[error("a carried command is malformed: {0}")]
     MalformedCommand(DecodeError),
@@ -151,19 +209,37 @@ pub enum AppendError {
     ForgedCommand,
 }
 
+/// Whether another process was seen that lives with the node's key.
+#[derive(Clone, Copy, Debug, Default)]
+enum Twin {
+    #[default]
+    Unseen,
+    Seen(Chain),
+    Told,
+}
+
 /// The replica.
 #[derive(Debug)]
 pub struct Replica {
     pub(crate) network: NetworkId,
-    chain: Chain,
+    pub(crate) chain: Chain,
     secret: SecretKey,
-    verify: Verify,
+    pub(crate) verify: Verify,
     pub(crate) chance: Chance,
-    clock: Clock,
+    pub(crate) clock: Clock,
     pub(crate) log: Log,
     pub(crate) limbo: Limbo,
-    /// The ops that no other op in the log names, except those of the chain of this opening.
-    frontier: BTreeSet<(Hlc, OpId)>,
+    /// The ops that no other op in the log names and that can be shown to others, except those of the chain of
+    /// this opening.
+    pub(crate) frontier: BTreeSet<(Hlc, OpId)>,
+    pub(crate) forks: Forks,
+    /// What a certificate covers that is not held yet, by chains.
+    pub(crate) pending: Vec<(Chain, Head)>,
+    /// When what is missing was last asked for.
+    pub(crate) wanted_ms: u64,
+    /// When this opening was, by its own clock.
+    opened: Hlc,
+    twin: Twin,
     pub(crate) counters: Counters,
     pub(crate) peers: Peers,
     /// A peer has been found to hold the same since the opening.
@@ -173,7 +249,11 @@ pub struct Replica {
 impl Replica {
     /// Opens a replica on what the store holds and begins its new chain. The store has checked the ops' ids;
     /// they may come in any order in which the ops of a chain follow each other.
-    pub fn open(setup: Setup, stored: Vec<Op>, now_ms: u64) -> Result<(Self, Vec<Output>), OpenError> {
+    pub fn open(
+        setup: Setup,
+        stored: impl Into<Stored>,
+        now_ms: u64,
+    ) -> Result<(Self, Vec<Output>), OpenError> {
         let Setup {
             genesis,
             invitation,
@@ -196,17 +276,16 @@ impl Replica {
             log: Log::default(),
             limbo: Limbo::default(),
             frontier: BTreeSet::new(),
+            forks: Forks::default(),
+            pending: Vec::new(),
+            wanted_ms: 0,
+            opened: Hlc::default(),
+            twin: Twin::Unseen,
             counters: Counters::default(),
             peers: Peers::default(),
             agreed: false,
         };
-        for op in stored {
-            let (id, seq) = (op.id(), op.slot().seq);
-            replica
-                .log
-                .insert(op)
-                .map_err(|why| OpenError::Stored { id, seq, why })?;
-        }
+        replica.take_up(stored.into())?;
         if !replica.log.chain(&chain).is_empty() {
             return Err(OpenError::IncarnationUsed(incarnation));
         }
@@ -218,16 +297,58 @@ impl Replica {
         };
         let mut outputs = Vec::new();
         replica.append_entries(vec![Report::from(opening).to_entry()], now_ms, &mut outputs);
+        replica.opened = replica.clock.last();
         Ok((replica, outputs))
     }
 
+    /// Takes up what the store holds.
+    fn take_up(&mut self, stored: Stored) -> Result<(), OpenError> {
+        self.log.certified = stored.certified.iter().copied().collect();
+        for proof in stored.forks {
+            let shown = proof.ops(self.network).map_err(OpenError::Proof)?;
+            self.log.quarantine(proof.chain, proof.seq, shown);
+            self.forks.keep(proof);
+        }
+        for op in stored.ops {
+            let Slot { chain, seq, .. } = *op.slot();
+            if self.log.is_void_place(&chain, seq) {
+                self.log.void.keep(op, Keep::Id);
+                continue;
+            }
+            let id = op.id();
+            self.log
+                .insert(op)
+                .map_err(|why| OpenError::Stored { id, seq, why })?;
+        }
+        for op in stored.void {
+            if !self.log.contains(&op.id()) {
+                self.log.void.keep(op, Keep::Id);
+            }
+        }
+        for (chain, head) in stored.certified {
+            let held = self.log.at(&chain, head.next.saturating_sub(1));
+            if held.is_none_or(|op| op.id() != head.id) {
+                return Err(OpenError::Certified(chain));
+            }
+            self.log.set_certified(chain, head);
+        }
+        let forked: Vec<Chain> = self.forks.iter().map(|proof| proof.chain).collect();
+        for chain in forked {
+            self.log.reckon(&chain);
+        }
+        Ok(())
+    }
+
     /// Sets clock and frontier by the ops in the log. An op far ahead of the wall clock, written before a
-    /// wrong clock was set right, moves neither: the new chain does not depend on it, so others admit it.
+    /// wrong clock was set right, moves neither: the new chain does not depend on it, so others admit it. What
+    /// cannot be shown to others is not depended on either.
     fn resume(&mut self, now_ms: u64) {
         let near = |op: &&Op| !op.body().hlc.is_ahead_of(now_ms);
         for op in self.log.iter().filter(near) {
             self.clock.observe(op.body().hlc);
-            note(&self.log, &mut self.frontier, op);
+            if self.log.is_proven(op) {
+                note(&self.log, &mut self.frontier, op);
+            }
         }
     }
 
@@ -249,6 +370,9 @@ impl Replica {
     pub fn append(&mut self, reports: Vec<Report>, now_ms: u64) -> Result<(OpId, Vec<Output>), AppendError> {
         if reports.is_empty() || reports.len() > ENTRIES_MAX {
             return Err(AppendError::Count(reports.len()));
+        }
+        if self.forks.seq(&self.chain).is_some() {
+            return Err(AppendError::Forked);
         }
         if self.clock.last().is_ahead_of(now_ms) {
             return Err(AppendError::ClockAhead(self.clock.last().ms() - now_ms));
@@ -332,7 +456,8 @@ impl Replica {
         let mut admitted = vec![op.clone()];
         self.admit_released(id, now_ms, &mut admitted, &mut Vec::new());
         outputs.push(Output::Admitted(admitted));
-        self.push_live(&op, None, outputs);
+        self.tell_twin(outputs);
+        self.spread_own(&op, outputs);
         id
     }
 
@@ -341,7 +466,7 @@ impl Replica {
         let mut outputs = Vec::new();
         if peer != self.chain.node {
             self.peers.up(peer, now_ms);
-            self.greet(peer, now_ms, &mut outputs);
+            self.meet(peer, now_ms, &mut outputs);
         }
         outputs
     }
@@ -352,28 +477,6 @@ impl Replica {
         Vec::new()
     }
 
-    /// A connected peer sent a frame.
-    pub fn receive(&mut self, from: NodeId, frame: &[u8], now_ms: u64) -> Vec<Output> {
-        let mut outputs = Vec::new();
-        if !self.peers.is_up(&from) {
-            self.counters.stranger += 1;
-            return outputs;
-        }
-        let outcome = match Frame::decode(frame) {
-            Ok(Frame::Run(run)) => self.receive_run(from, run, now_ms, &mut outputs),
-            Ok(frame) => self.converse(from, frame, now_ms, &mut outputs),
-            Err(error) => {
-                self.counters.bad_frame += 1;
-                Err(error.into())
-            }
-        };
-        if let Err(why) = outcome {
-            self.peers.down(from);
-            outputs.push(Output::Disconnect { peer: from, why });
-        }
-        outputs
-    }
-
     /// Time passes: ops whose time has come are admitted, and vectors are compared. To be called about
     /// every 200 ms.
     pub fn tick(&mut self, now_ms: u64) -> Vec<Output> {
@@ -381,6 +484,8 @@ impl Replica {
         let due = self.limbo.release_due(now_ms);
         // Nobody is blamed: who brought an op that turns out wrong only now may be gone.
         let _ = self.admit_all(due, now_ms, &mut outputs);
+        self.spread(&mut outputs);
+        self.keep_wanting(now_ms, &mut outputs);
         self.keep_talking(now_ms, &mut outputs);
         outputs
     }
@@ -439,87 +544,14 @@ impl Replica {
         }
     }
 
-    fn receive_run(
-        &mut self,
-        from: NodeId,
-        run: Run,
-        now_ms: u64,
-        outputs: &mut Vec<Output>,
-    ) -> Result<(), Misconduct> {
-        if !run.live {
-            self.peers.brings(from, now_ms);
-        }
-        let (chain, live, signature) = (run.chain, run.live, run.signature);
-        let mut ops = Vec::with_capacity(run.bodies.len());
-        let (mut previous, last) = (run.previous, run.bodies.len() - 1);
-        for (index, body) in run.bodies.into_iter().enumerate() {
-            let slot = Slot {
-                chain,
-                seq: run.first + index as u64,
-                previous,
-            };
-            let signature = (index == last).then_some(signature);
-            let op = Op::decode(self.network, slot, body, signature)
-                .map_err(|why| self.refuse(chain, slot.seq, why.into()))?;
-            previous = op.id();
-            ops.push(op);
-        }
-        let known = ops.iter().take_while(|op| self.log.contains(&op.id())).count();
-        self.counters.duplicate += known as u64;
-        let fresh = &ops[known..];
-        let head = &ops[last];
-        if fresh.is_empty() && !self.log.wants_signature(head)
-            || !fresh.is_empty() && fresh.iter().all(|op| self.limbo.contains(&op.id()))
-        {
-            return Ok(());
-        }
-        let mut checks: Vec<Check> = head.check().into_iter().collect();
-        for op in fresh {
-            let of_op = admit::command_checks(self.network, op);
-            checks.extend(of_op.map_err(|why| self.refuse(chain, op.slot().seq, why))?);
-        }
-        self.verify_run(head, &checks)?;
-        if fresh.is_empty() {
-            self.log.vouch(&head.id(), signature);
-            if let Some(end) = self.log.head(&chain).map(Op::id) {
-                let released = self.limbo.release(&end);
-                return self.admit_all(released, now_ms, outputs);
-            }
-            return Ok(());
-        }
-        let waited = self.counters.waited;
-        let waiting = ops.drain(known..).map(|op| Waiting { op, from, live }).collect();
-        let outcome = self.admit_all(waiting, now_ms, outputs);
-        if live && self.counters.waited > waited {
-            self.ask_for_gap(from, chain, now_ms, outputs);
-        }
-        outcome
-    }
-
-    fn verify_run(&mut self, head: &Op, checks: &[Check]) -> Result<(), Misconduct> {
-        if self.verify == Verify::Trusting {
-            return Ok(());
-        }
-        let holds = verify_all(checks, self.chance.bytes());
-        if holds.iter().all(|holds| *holds) {
-            return Ok(());
-        }
-        let why = if holds.first() == Some(&true) {
-            Refusal::ForgedCommand
-        } else {
-            Refusal::BadSignature
-        };
-        Err(self.refuse(head.slot().chain, head.slot().seq, why))
-    }
-
-    fn refuse(&mut self, chain: Chain, seq: u64, why: Refusal) -> Misconduct {
+    pub(crate) fn refuse(&mut self, chain: Chain, seq: u64, why: Refusal) -> Misconduct {
         self.counters.count(&why);
         Misconduct::Op { chain, seq, why }
     }
 
     /// Admits authentic ops and whatever waited for them; what cannot be admitted yet waits. The error is
     /// the first refusal that blames the sender of one of `ops`.
-    fn admit_all(
+    pub(crate) fn admit_all(
         &mut self,
         ops: Vec<Waiting>,
         now_ms: u64,
@@ -547,9 +579,8 @@ impl Replica {
         if !admitted.is_empty() {
             outputs.push(Output::Admitted(admitted));
         }
-        for waiting in forward {
-            self.push_live(&waiting.op, Some(waiting.from), outputs);
-        }
+        self.tell_twin(outputs);
+        self.peers.forward.append(&mut forward);
         outcome
     }
 
@@ -579,6 +610,7 @@ impl Replica {
             }
             Verdict::Duplicate => self.counters.duplicate += 1,
             Verdict::Wait(missing) => self.wait(waiting, missing),
+            Verdict::Void => self.counters.void += 1,
             Verdict::Refuse(why) => {
                 self.counters.count(&why);
                 return Err(why);
@@ -589,13 +621,49 @@ impl Replica {
 
     fn enter(&mut self, waiting: Waiting, admitted: &mut Vec<Op>, forward: &mut Vec<Waiting>) {
         let op = waiting.op.clone();
+        let chain = op.slot().chain;
+        let may_prove = op.signature().is_some() || self.log.fork_seq(&chain).is_some();
+        let proven = may_prove.then(|| self.log.proven_next(&chain));
         self.log.insert(op.clone()).expect("admission judged the link");
+        if op.signature().is_none() {
+            self.log.keep_tail(&chain, &waiting.run);
+        }
         self.clock.observe(op.body().hlc);
-        note(&self.log, &mut self.frontier, &op);
+        if let Some(proven) = proven {
+            self.note_proven(chain, proven);
+        }
         self.counters.admitted += 1;
+        // What the key's earlier processes wrote bears earlier clocks, also where a restored disk lost it.
+        if op.node() == self.chain.node && op.slot().chain != self.chain && op.body().hlc > self.opened {
+            self.twin = match self.twin {
+                Twin::Unseen => Twin::Seen(op.slot().chain),
+                seen => seen,
+            };
+        }
         admitted.push(op);
         if waiting.live {
             forward.push(waiting);
+        }
+    }
+
+    pub(crate) fn note(&mut self, op: &Op) {
+        note(&self.log, &mut self.frontier, op);
+    }
+
+    /// Puts into the frontier what can be shown to others now: an op that named another one that nobody can
+    /// show would wait at all others.
+    pub(crate) fn note_proven(&mut self, chain: Chain, from: u64) {
+        for seq in from..self.log.proven_next(&chain) {
+            if let Some(op) = self.log.at(&chain, seq) {
+                note(&self.log, &mut self.frontier, op);
+            }
+        }
+    }
+
+    fn tell_twin(&mut self, outputs: &mut Vec<Output>) {
+        if let Twin::Seen(other) = self.twin {
+            self.twin = Twin::Told;
+            outputs.push(Output::AliveTwice { other });
         }
     }
 
@@ -605,34 +673,6 @@ impl Replica {
             Missing::Time(_) => self.counters.held += 1,
         }
         self.counters.evicted += self.limbo.add(waiting, missing);
-    }
-
-    /// Pushes an op with a signature of its own to all peers but one.
-    fn push_live(&mut self, op: &Op, except: Option<NodeId>, outputs: &mut Vec<Output>) {
-        let Some(signature) = op.signature() else { return };
-        let Slot { chain, seq, previous } = *op.slot();
-        let bodies = vec![op.bytes().to_vec()];
-        let run = Run {
-            live: true,
-            chain,
-            first: seq,
-            previous,
-            bodies,
-            signature,
-        };
-        let frame = Frame::Run(run).encode();
-        debug_assert!(
-            frame.len() <= FRAME_BYTES_MAX,
-            "a body is much smaller than a frame"
-        );
-        let others = self
-            .peers
-            .iter()
-            .filter(|peer| Some(*peer) != except && *peer != op.node());
-        outputs.extend(others.map(|to| Output::Send {
-            to,
-            frame: frame.clone(),
-        }));
     }
 }
 

@@ -6,23 +6,35 @@ mod scene;
 
 use ledger::clock::Hlc;
 use ledger::command::accounts::OpenAccount;
+use ledger::command::admin::{Act, ApproveAct};
 use ledger::command::agents::{RegisterAgent, Release, UpdateAgent};
+use ledger::command::credits::{GrantRights, PlaceHold, ReleaseHold, TransferCredits};
 use ledger::command::domains::{ClaimDomain, ReleaseDomain};
 use ledger::command::images::BuildImage;
 use ledger::command::instances::{DeleteInstance, LaunchInstance, Shape, StartInstance, StopInstance};
+use ledger::command::keys::{AddKey, Consent, RevokeKey, Scopes};
 use ledger::command::{self, Command, SignedCommand};
 use ledger::entry::Entry;
+use ledger::finality::checkpoint::{self, Certificate, Checkpoint};
+use ledger::finality::witness::{WEIGHT_MAX, WITNESSES_MAX, Witness, WitnessSet};
 use ledger::genesis::{Invitation, SignedInvitation};
-use ledger::id::{AgentId, BuildId, CommandId, Digest, InstanceId, NodeId, OpId};
+use ledger::id::{
+    AccountId, AgentId, BuildId, CheckpointId, CommandId, Digest, HoldId, InstanceId, NodeId, OpId,
+};
 use ledger::journal::{JournalRecord, OUTCOME_BYTES_MAX};
-use ledger::key::{SIGNATURE_BYTES, Signature};
+use ledger::key::{PublicKey, SIGNATURE_BYTES, Signature};
 use ledger::op::{Body, Chain, Dependency};
+use ledger::report::credits::{Charge, EndHold, ReturnRights};
 use ledger::report::images::{ImageBuilt, ImageFailed};
 use ledger::report::instances::{CannotPlace, InstanceChanged, Phase, PlaceInstance};
-use ledger::report::nodes::{AnnounceNode, Capacity, ChainEnd, OpenChain, Roles};
+use ledger::report::nodes::{AnnounceNode, Capacity, ChainEnd, OpenChain, RenewMembership, Roles};
+use ledger::report::upcast::AnnounceNodeV1;
 use ledger::report::{Carry, Report};
-use ledger::sync::{Frame, HeadMark, Heads, Hello, Run, Unlisted};
-use proptest::collection::vec;
+use ledger::sync::{
+    Anchor, Frame, HeadMark, Heads, Hello, Lacks, List, Mark, Ops, Parts, Run, Stretch, Summary,
+};
+use ledger::vector::Head;
+use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 use scene::network;
@@ -98,6 +110,92 @@ fn command_body() -> impl Strategy<Value = command::Body> {
             name: format!("{name}.fog")
         }
         .into()),
+        (id(), 1u64.., ".{0,40}").prop_map(|(to, amount, memo)| TransferCredits {
+            to: AccountId(to),
+            amount,
+            memo
+        }
+        .into()),
+        (id(), any::<u64>(), 1u64.., any::<u64>()).prop_map(|(node, incarnation, amount, expires_ms)| {
+            GrantRights {
+                node: NodeId(node),
+                incarnation,
+                amount,
+                expires_ms,
+            }
+            .into()
+        }),
+        (id(), 1u64.., any::<u64>(), ".{0,40}").prop_map(|(node, amount, expires_ms, purpose)| PlaceHold {
+            node: NodeId(node),
+            amount,
+            expires_ms,
+            purpose
+        }
+        .into()),
+        id().prop_map(|id| ReleaseHold { hold: HoldId(id) }.into()),
+        add_key().prop_map(Into::into),
+        id().prop_map(|key| RevokeKey {
+            key: PublicKey::Ed25519(key)
+        }
+        .into()),
+        (act(), any::<[u8; 16]>(), any::<u64>()).prop_map(|(act, salt, expires_ms)| ApproveAct {
+            act,
+            salt,
+            expires_ms
+        }
+        .into()),
+    ]
+}
+
+fn add_key() -> impl Strategy<Value = AddKey> {
+    let scopes = (any::<[bool; 3]>(), option::of(any::<u64>()));
+    let scopes = scopes.prop_map(|([account, deploy, domains], credits)| {
+        let part = Scopes {
+            account: false,
+            deploy,
+            domains,
+            credits,
+        };
+        if account { Scopes::ALL } else { part }
+    });
+    let consent = any::<([u8; 32], [u8; 32])>().prop_map(|halves| {
+        let bytes = [halves.0, halves.1].concat();
+        Consent(bytes.try_into().unwrap())
+    });
+    (
+        any::<[u8; 32]>(),
+        scopes,
+        option::of(any::<u64>()),
+        label(),
+        consent,
+    )
+        .prop_map(|(key, scopes, expires_ms, label, consent)| AddKey {
+            key: PublicKey::Ed25519(key),
+            scopes,
+            expires_ms,
+            label,
+            consent,
+        })
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let id = any::<[u8; 32]>;
+    prop_oneof![
+        id().prop_map(|key| Act::AddAdmin(PublicKey::Ed25519(key))),
+        id().prop_map(|key| Act::RemoveAdmin(PublicKey::Ed25519(key))),
+        (1u8..=16).prop_map(Act::SetAdminsNeeded),
+        (id(), option::of(any::<u64>())).prop_map(|(node, cutoff)| Act::RevokeNode {
+            node: NodeId(node),
+            cutoff
+        }),
+        id().prop_map(|node| Act::ReinstateNode(NodeId(node))),
+        vec(id().prop_map(NodeId), 0..9)
+            .prop_map(|nodes| Act::SetWitnesses(WitnessSet::of_equals(nodes).unwrap())),
+        any::<(u16, u8)>().prop_map(|(kind, version)| Act::Activate { kind, version }),
+        (id(), any::<u64>()).prop_map(|(account, amount)| Act::Mint {
+            account: AccountId(account),
+            amount
+        }),
     ]
 }
 
@@ -119,12 +217,13 @@ fn node_report() -> impl Strategy<Value = Report> {
         seq,
         id: OpId(id),
     });
-    let roles = any::<[bool; 4]>();
-    let roles = roles.prop_map(|[gateway, compute, builder, edge]| Roles {
+    let roles = any::<[bool; 5]>();
+    let roles = roles.prop_map(|[gateway, compute, builder, edge, witness]| Roles {
         gateway,
         compute,
         builder,
         edge,
+        witness,
     });
     let capacity = any::<(u32, u64, u64)>();
     let capacity = capacity.prop_map(|(vcpus, memory_mib, disk_gib)| Capacity {
@@ -144,14 +243,16 @@ fn node_report() -> impl Strategy<Value = Report> {
             roles,
             vec(".{0,60}", 0..5),
             vec(any::<std::net::Ipv4Addr>(), 0..5),
-            capacity
+            capacity,
+            option::of(id())
         )
-            .prop_map(|(name, roles, addresses, ipv4, capacity)| AnnounceNode {
+            .prop_map(|(name, roles, addresses, ipv4, capacity, payout)| AnnounceNode {
                 name,
                 roles,
                 addresses,
                 ipv4,
-                capacity
+                capacity,
+                payout: payout.map(AccountId)
             }
             .into()),
         (id(), id(), any::<u64>(), any::<u64>()).prop_map(|(build, image, bytes, took_ms)| ImageBuilt {
@@ -198,6 +299,20 @@ fn node_report() -> impl Strategy<Value = Report> {
             }
             .into()
         }),
+        (id(), 1u64.., any::<u64>()).prop_map(|(hold, amount, number)| Charge {
+            hold: HoldId(hold),
+            amount,
+            number
+        }
+        .into()),
+        id().prop_map(|id| EndHold { hold: HoldId(id) }.into()),
+        (id(), any::<u64>(), 1u64..).prop_map(|(account, incarnation, amount)| ReturnRights {
+            account: AccountId(account),
+            incarnation,
+            amount
+        }
+        .into()),
+        Just(RenewMembership {}.into()),
     ]
 }
 
@@ -220,13 +335,73 @@ fn chain() -> impl Strategy<Value = Chain> {
     })
 }
 
-fn frame() -> impl Strategy<Value = Frame> {
-    let hello = (any::<[u8; 32]>()).prop_map(|root| {
+fn marks() -> impl Strategy<Value = Vec<Mark>> {
+    let mark = (
+        0u64..1 << 48,
+        prop_oneof![Just(0), any::<u64>()],
+        any::<[u8; 4]>(),
+    );
+    let mark = mark.prop_map(|(short, next, mark)| Mark {
+        short,
+        next,
+        mark: if next == 0 { [0; 4] } else { mark },
+    });
+    vec(mark, 0..20).prop_map(|mut marks| {
+        marks.sort_unstable();
+        marks
+    })
+}
+
+fn talk() -> impl Strategy<Value = Frame> {
+    let tags = (0u32..5, any::<u16>()).prop_map(|(bits, tag)| Summary::Tags(vec![tag; 1 << bits]));
+    let since = (any::<u64>(), marks()).prop_map(|(talk, marks)| Summary::Since { talk, marks });
+    let hello = (any::<[u8; 32]>(), any::<u64>(), prop_oneof![tags, since]);
+    let hello = hello.prop_map(|(root, talk, summary)| {
+        let network = network();
         Frame::Hello(Hello {
-            network: network(),
+            network,
             root,
+            talk,
+            summary,
         })
     });
+    let parts = (0u32..5, vec(any::<usize>(), 0..9)).prop_map(|(bits, picked)| {
+        let mut parts = Parts::none(bits);
+        picked.iter().for_each(|part| parts.insert(part % (1 << bits)));
+        parts
+    });
+    let list = (
+        any::<u64>(),
+        vec(any::<u64>(), 0..9),
+        any::<u64>(),
+        proptest::option::of(parts),
+        proptest::option::of(0u64..1 << 48),
+        marks(),
+    );
+    let list = list.prop_map(|(talk, lacks, sent, parts, until, marks)| {
+        Frame::List(List {
+            talk,
+            lacks,
+            sent,
+            parts,
+            until,
+            marks,
+        })
+    });
+    let lacks = (any::<u64>(), vec(any::<u64>(), 0..9));
+    prop_oneof![
+        hello,
+        list,
+        lacks.prop_map(|(talk, lacks)| Frame::Lacks(Lacks { talk, lacks })),
+        any::<u64>().prop_map(Frame::Level),
+        marks().prop_map(Frame::Announce),
+        marks().prop_map(Frame::Graft),
+        Just(Frame::Prune),
+        any::<[u8; 16]>().prop_map(|before| Frame::Unplaced(Dependency(before))),
+    ]
+}
+
+fn frame() -> impl Strategy<Value = Frame> {
     let mark = (any::<u64>(), any::<[u8; 8]>());
     let mark = mark.prop_map(|(next, mark)| {
         if next == 0 {
@@ -236,43 +411,95 @@ fn frame() -> impl Strategy<Value = Frame> {
         }
     });
     let heads = proptest::collection::btree_map(chain(), mark, 0..20);
-    let heads = (any::<[bool; 4]>(), heads).prop_map(|([level, ask, last, page], heads)| {
-        let mut heads: Vec<_> = heads.into_iter().collect();
-        let after = if page && !heads.is_empty() {
-            Some(heads.remove(0).0)
-        } else {
-            None
-        };
-        let unlisted = if level { Unlisted::Level } else { Unlisted::Unknown };
-        Frame::Heads(Heads {
-            unlisted,
-            ask,
-            after,
-            last,
-            heads,
-        })
+    let heads = heads.prop_map(|heads| {
+        let heads = heads.into_iter().collect();
+        Frame::Heads(Heads { heads })
     });
-    let bodies = vec(vec(any::<u8>(), 0..100), 1..10);
-    let run = (
-        any::<bool>(),
-        chain(),
-        0u64..1 << 60,
-        any::<[u8; 32]>(),
-        bodies,
-        vec(any::<u8>(), 64),
-    );
-    let run = run.prop_map(|(live, chain, first, previous, bodies, signature)| {
-        let signature = Signature(signature.try_into().unwrap());
+    let stretch = || {
+        let bodies = vec(vec(any::<u8>(), 0..100), 1..10);
+        let place = (chain(), 0u64..1 << 60, any::<[u8; 32]>());
+        (place, any::<bool>(), bodies, vec(any::<u8>(), 64)).prop_map(|(place, whole, bodies, signature)| {
+            let (chain, first, previous) = (place.0, place.1, OpId(place.2));
+            let whole_anchor = Anchor::At {
+                chain,
+                first,
+                previous,
+            };
+            Stretch {
+                anchor: if whole {
+                    whole_anchor
+                } else {
+                    Anchor::After(previous.into())
+                },
+                bodies,
+                signature: Signature(signature.try_into().unwrap()),
+            }
+        })
+    };
+    let ops = (any::<bool>(), vec(stretch(), 1..4));
+    let ops = ops.prop_map(|(live, stretches)| Frame::Ops(Ops { live, stretches }));
+    let run = (any::<bool>(), chain(), 0u64..1 << 60, stretch());
+    let run = run.prop_map(|(live, chain, first, stretch)| {
         Frame::Run(Run {
             live,
             chain,
             first,
-            previous: OpId(previous),
-            bodies,
-            signature,
+            previous: OpId([9; 32]),
+            bodies: stretch.bodies,
+            signature: stretch.signature,
         })
     });
-    prop_oneof![1 => hello, 4 => heads, 4 => run, 1 => Just(Frame::More), 1 => Just(Frame::Next), 1 => Just(Frame::Level)]
+    prop_oneof![4 => talk(), 2 => heads, 2 => run, 4 => ops, 1 => Just(Frame::More), 1 => Just(Frame::Next)]
+}
+
+fn witnesses() -> impl Strategy<Value = WitnessSet> {
+    btree_map(any::<[u8; 32]>(), 1..=WEIGHT_MAX, 1..5).prop_map(|set| {
+        let witness = |(node, weight)| Witness {
+            node: NodeId(node),
+            weight,
+        };
+        WitnessSet::new(set.into_iter().map(witness).collect()).unwrap()
+    })
+}
+
+fn checkpoint() -> impl Strategy<Value = Checkpoint> {
+    let root = any::<[u8; 32]>;
+    let head = (1u64.., root()).prop_map(|(next, id)| Head { next, id: OpId(id) });
+    let heads = btree_map(chain(), head, 0..8);
+    let numbers = (1u64.., any::<u64>(), any::<u32>());
+    (
+        numbers,
+        [root(), root(), root(), root()],
+        heads,
+        option::of(witnesses()),
+    )
+        .prop_map(
+            |((height, time_ms, fold_version), [previous, order, state, forks], heads, next_witnesses)| {
+                let first = height == 1;
+                Checkpoint {
+                    height,
+                    previous: CheckpointId(if first { [0; 32] } else { previous }),
+                    time_ms,
+                    order,
+                    state,
+                    forks,
+                    fold_version,
+                    heads: heads.into_iter().collect(),
+                    next_witnesses,
+                }
+            },
+        )
+}
+
+fn certificate() -> impl Strategy<Value = Certificate> {
+    let signature = vec(any::<u8>(), SIGNATURE_BYTES).prop_map(|bytes| Signature(bytes.try_into().unwrap()));
+    let precommits = btree_map(0..WITNESSES_MAX as u8, signature, 0..5);
+    (checkpoint(), any::<u32>(), precommits).prop_map(|(checkpoint, round, precommits)| Certificate {
+        checkpoint,
+        round,
+        recovery: None,
+        precommits: precommits.into_iter().collect(),
+    })
 }
 
 /// Bytes near valid ones: cut, changed, lengthened.
@@ -287,6 +514,14 @@ fn spoil(mut bytes: Vec<u8>, at: usize, with: u8, how: u8) -> Vec<u8> {
     bytes
 }
 
+/// A report framed again in the version that it was read from.
+fn entry_like(report: &Report, entry: &Entry) -> Entry {
+    match report {
+        Report::AnnounceNode(newest) if entry.version == 1 => AnnounceNodeV1::of(newest).to_entry(),
+        _ => report.to_entry(),
+    }
+}
+
 /// What any bytes give: no panic, and nothing but canonical bytes is read.
 fn decode_all(bytes: &[u8]) {
     if let Ok(frame) = Frame::decode(bytes) {
@@ -296,7 +531,7 @@ fn decode_all(bytes: &[u8]) {
         assert_eq!(body.encode(), bytes);
         for entry in &body.entries {
             if let Ok(report) = Report::from_entry(entry) {
-                assert_eq!(report.to_entry(), *entry);
+                assert_eq!(entry_like(&report, entry), *entry);
             }
         }
     }
@@ -311,6 +546,12 @@ fn decode_all(bytes: &[u8]) {
     if let Ok(record) = JournalRecord::decode(bytes) {
         assert_eq!(record.encode(), bytes);
     }
+    if let Ok(checkpoint) = Checkpoint::decode(bytes) {
+        assert_eq!(checkpoint.encode(), bytes);
+    }
+    if let Ok(certificate) = Certificate::decode(bytes) {
+        assert_eq!(certificate.encode(), bytes);
+    }
     for (kind, version) in command::Body::KINDS.iter().chain(Report::KINDS) {
         let entry = Entry {
             kind: *kind,
@@ -321,7 +562,7 @@ fn decode_all(bytes: &[u8]) {
             assert_eq!(body.to_entry(), entry);
         }
         if let Ok(report) = Report::from_entry(&entry) {
-            assert_eq!(report.to_entry(), entry);
+            assert_eq!(entry_like(&report, &entry), entry);
         }
     }
 }
@@ -374,6 +615,13 @@ proptest! {
     }
 
     #[test]
+    fn a_checkpoint_and_a_certificate_read_back(certificate in certificate()) {
+        let checkpoint = certificate.checkpoint.clone();
+        prop_assert_eq!(Checkpoint::decode(&checkpoint.encode()), Ok(checkpoint));
+        prop_assert_eq!(Certificate::decode(&certificate.encode()), Ok(certificate));
+    }
+
+    #[test]
     fn no_bytes_make_a_decoder_panic(bytes in vec(any::<u8>(), 0..400)) {
         decode_all(&bytes);
     }
@@ -384,6 +632,7 @@ proptest! {
         body in body(),
         command in command_body(),
         report in node_report(),
+        certificate in certificate(),
         spots in vec((any::<usize>(), any::<u8>(), any::<u8>()), 1..4),
     ) {
         let key = scene::secret(1);
@@ -391,7 +640,9 @@ proptest! {
         let command = Command { key: key.public(), nonce, not_after_ms, after: vec![], body: command };
         let command = command.sign(network(), &key).bytes().to_vec();
         let invitation = scene::invitation(1).bytes().to_vec();
-        for mut bytes in [frame.encode(), body.encode(), command, report.to_entry().bytes, invitation] {
+        let certificates = [certificate.checkpoint.encode(), certificate.encode()];
+        let others = [frame.encode(), body.encode(), command, report.to_entry().bytes, invitation];
+        for mut bytes in others.into_iter().chain(certificates) {
             decode_all(&bytes);
             for (at, with, how) in &spots {
                 bytes = spoil(bytes, *at, *with, *how);
@@ -432,6 +683,18 @@ fn values_over_their_bounds_are_refused() {
             context,
             context_bytes,
             held_by,
+        })
+    };
+    let transfer = |amount, memo: &str| {
+        let (to, memo) = (AccountId([0; 32]), memo.into());
+        command::Body::from(TransferCredits { to, amount, memo })
+    };
+    let hold = |amount, purpose: &str| {
+        command::Body::from(PlaceHold {
+            node: NodeId([0; 32]),
+            amount,
+            expires_ms: 1,
+            purpose: purpose.into(),
         })
     };
     for body in [
@@ -484,6 +747,17 @@ fn values_over_their_bounds_are_refused() {
             name: "a.b.fog".into(),
         }
         .into(),
+        transfer(0, ""),
+        transfer(1, &big(257)),
+        GrantRights {
+            node: NodeId([0; 32]),
+            incarnation: 1,
+            amount: 0,
+            expires_ms: 1,
+        }
+        .into(),
+        hold(0, ""),
+        hold(1, &big(257)),
     ] {
         assert!(command::Body::from_entry(&body.to_entry()).is_err(), "{body:?}");
     }
@@ -494,10 +768,12 @@ fn values_over_their_bounds_are_refused() {
             compute: true,
             builder: true,
             edge: true,
+            witness: true,
         },
         addresses: vec![],
         ipv4: vec![],
         capacity: Capacity::default(),
+        payout: None,
     };
     let place = PlaceInstance {
         instance: InstanceId([0; 32]),
@@ -541,6 +817,18 @@ fn values_over_their_bounds_are_refused() {
             command: vec![0; 32 * 1024 - 7],
         }
         .into(),
+        Charge {
+            hold: HoldId([0; 32]),
+            amount: 0,
+            number: 1,
+        }
+        .into(),
+        ReturnRights {
+            account: AccountId([0; 32]),
+            incarnation: 1,
+            amount: 0,
+        }
+        .into(),
     ] {
         assert!(Report::from_entry(&report.to_entry()).is_err(), "{report:?}");
     }
@@ -565,20 +853,134 @@ fn heads_out_of_order_or_grouped_otherwise_are_refused() {
         next: 1,
         mark: [1; 8],
     };
-    let heads = |chains: &[Chain], after| {
+    let heads = |chains: &[Chain]| {
         let heads = chains.iter().map(|chain| (*chain, mark)).collect();
-        let heads = Heads {
-            unlisted: Unlisted::Level,
-            ask: false,
-            after,
-            last: true,
-            heads,
-        };
-        Frame::decode(&Frame::Heads(heads).encode())
+        Frame::decode(&Frame::Heads(Heads { heads }).encode())
     };
-    assert!(heads(&[chain(1, 1), chain(1, 2), chain(2, 1)], None).is_ok());
-    assert!(heads(&[chain(1, 2), chain(1, 1)], None).is_err());
-    assert!(heads(&[chain(1, 1), chain(1, 1)], None).is_err());
-    assert!(heads(&[chain(2, 1), chain(1, 1)], None).is_err());
-    assert!(heads(&[chain(1, 1)], Some(chain(1, 1))).is_err());
+    assert!(heads(&[chain(1, 1), chain(1, 2), chain(2, 1)]).is_ok());
+    assert!(heads(&[chain(1, 2), chain(1, 1)]).is_err());
+    assert!(heads(&[chain(1, 1), chain(1, 1)]).is_err());
+    assert!(heads(&[chain(2, 1), chain(1, 1)]).is_err());
+    let marks = |shorts: &[u64]| {
+        let mark = |short: &u64| Mark {
+            short: *short,
+            next: 0,
+            mark: [0; 4],
+        };
+        Frame::decode(&Frame::Graft(shorts.iter().map(mark).collect()).encode())
+    };
+    assert!(marks(&[1, 1, 2]).is_ok(), "two chains may have one short name");
+    assert!(marks(&[2, 1]).is_err());
+}
+
+#[test]
+fn parts_that_do_not_exist_are_refused() {
+    let list = |set: u8| {
+        let parts = Some(Parts {
+            bits: 2,
+            set: vec![set],
+        });
+        let list = List {
+            talk: 0,
+            lacks: vec![],
+            sent: 3,
+            parts,
+            until: None,
+            marks: vec![],
+        };
+        Frame::decode(&Frame::List(list).encode())
+    };
+    assert!(list(0b1111).is_ok());
+    assert!(list(0b1_0000).is_err());
+}
+
+#[test]
+fn a_frame_of_ops_without_ops_or_with_too_many_is_refused() {
+    let frame = |stretches: usize, bodies: usize| {
+        let stretch = Stretch {
+            anchor: Anchor::After(Dependency([1; 16])),
+            bodies: vec![vec![]; bodies],
+            signature: Signature([0; 64]),
+        };
+        let stretches = vec![stretch; stretches];
+        Frame::decode(
+            &Frame::Ops(Ops {
+                live: true,
+                stretches,
+            })
+            .encode(),
+        )
+    };
+    assert!(frame(0, 0).is_err());
+    assert!(frame(1, 0).is_err());
+    assert!(frame(8, 1024).is_ok());
+    assert!(frame(9, 1024).is_err());
+}
+
+#[test]
+fn a_checkpoint_out_of_order_or_of_nothing_is_refused() {
+    let chain = |node: u8| Chain {
+        node: NodeId([node; 32]),
+        incarnation: 1,
+    };
+    let head = |next| Head {
+        next,
+        id: OpId([1; 32]),
+    };
+    let good = Checkpoint {
+        height: 2,
+        previous: CheckpointId([1; 32]),
+        time_ms: 0,
+        order: [0; 32],
+        state: [0; 32],
+        forks: [0; 32],
+        fold_version: 1,
+        heads: vec![(chain(1), head(1)), (chain(2), head(1))],
+        next_witnesses: None,
+    };
+    let many = (0..=checkpoint::HEADS_MAX as u64).map(|incarnation| Chain {
+        node: NodeId([1; 32]),
+        incarnation,
+    });
+    let many: Vec<_> = many.map(|chain| (chain, head(1))).collect();
+    let with_heads = |heads| Checkpoint {
+        heads,
+        ..good.clone()
+    };
+    assert!(Checkpoint::decode(&good.encode()).is_ok());
+    assert!(Checkpoint::decode(&with_heads(many[1..].to_vec()).encode()).is_ok());
+    for bad in [
+        with_heads(vec![(chain(2), head(1)), (chain(1), head(1))]),
+        with_heads(vec![(chain(1), head(1)), (chain(1), head(2))]),
+        with_heads(vec![(chain(1), head(0))]),
+        with_heads(many),
+        Checkpoint {
+            height: 0,
+            ..good.clone()
+        },
+        Checkpoint {
+            height: 1,
+            ..good.clone()
+        },
+        Checkpoint {
+            previous: CheckpointId([0; 32]),
+            ..good.clone()
+        },
+    ] {
+        assert!(Checkpoint::decode(&bad.encode()).is_err());
+    }
+    let signature = Signature([1; SIGNATURE_BYTES]);
+    for precommits in [
+        vec![(1, signature), (0, signature)],
+        vec![(1, signature), (1, signature)],
+        vec![(64, signature)],
+    ] {
+        let bad = Certificate {
+            checkpoint: good.clone(),
+            round: 0,
+            recovery: None,
+            precommits,
+        };
+        assert!(Certificate::decode(&bad.encode()).is_err());
+    }
 }

@@ -12,24 +12,41 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use data_encoding::HEXLOWER;
+use ledger::admit::Verify;
 use ledger::clock::Hlc;
 use ledger::command::accounts::OpenAccount;
+use ledger::command::admin::{Act, ApproveAct};
 use ledger::command::agents::{RegisterAgent, Release, UpdateAgent};
+use ledger::command::credits::{GrantRights, PlaceHold, ReleaseHold, TransferCredits};
 use ledger::command::domains::{ClaimDomain, ReleaseDomain};
 use ledger::command::images::BuildImage;
 use ledger::command::instances::{DeleteInstance, LaunchInstance, Shape, StartInstance, StopInstance};
+use ledger::command::keys::{AddKey, Consent, RevokeKey, Scopes};
 use ledger::command::{self, Command, SignedCommand};
 use ledger::entry::Entry;
+use ledger::finality::checkpoint::{Certificate, Checkpoint, VoteKind, order_root, vote_message};
+use ledger::finality::recovery::{Admins, Recovery, SignedRecovery};
+use ledger::finality::vote::{Message, Proposal, Record, Vote};
+use ledger::finality::witness::{Witness, WitnessSet};
+use ledger::fork::{Branch, ForkProof};
 use ledger::genesis::{Invitation, SignedInvitation};
-use ledger::id::{AgentId, BuildId, CommandId, Digest, InstanceId, NodeId, OpId};
+use ledger::id::{
+    AccountId, AgentId, BuildId, CheckpointId, CommandId, Digest, HoldId, InstanceId, NodeId, OpId,
+};
 use ledger::journal::JournalRecord;
+use ledger::key::Signature;
 use ledger::op::{Body, Chain, Dependency, Op, Slot};
+use ledger::report::credits::{Charge, EndHold, ReturnRights};
 use ledger::report::images::{ImageBuilt, ImageFailed};
 use ledger::report::instances::{CannotPlace, InstanceChanged, Phase, PlaceInstance};
-use ledger::report::nodes::{AnnounceNode, Capacity, ChainEnd, OpenChain, Roles};
+use ledger::report::nodes::{AnnounceNode, Capacity, ChainEnd, OpenChain, RenewMembership, Roles};
+use ledger::report::upcast::AnnounceNodeV1;
 use ledger::report::{Carry, Report};
-use ledger::sync::{Frame, HeadMark, Heads, Hello, Run, Unlisted};
+use ledger::sync::{
+    Anchor, Frame, HeadMark, Heads, Hello, Lacks, List, Mark, Ops, Parts, Run, Stretch, Summary,
+};
 use ledger::vector::{Head, Vector};
+use ledger::want::{ForksList, ForksTold, Want};
 use scene::{START_MS, admin, network, secret};
 
 fn commands() -> Vec<command::Body> {
@@ -96,6 +113,96 @@ fn commands() -> Vec<command::Body> {
             name: "hello.fog".into(),
         }
         .into(),
+        TransferCredits {
+            to: AccountId([9; 32]),
+            amount: 1_000_000,
+            memo: "for tea".into(),
+        }
+        .into(),
+        GrantRights {
+            node: NodeId([3; 32]),
+            incarnation: 0x0102_0304_0506_0708,
+            amount: 500,
+            expires_ms: START_MS + 1,
+        }
+        .into(),
+        PlaceHold {
+            node: NodeId([3; 32]),
+            amount: 300,
+            expires_ms: START_MS + 2,
+            purpose: "a task".into(),
+        }
+        .into(),
+        ReleaseHold {
+            hold: HoldId([10; 32]),
+        }
+        .into(),
+    ]
+}
+
+/// Commands of a kind that has several shapes, each with a name.
+fn shaped_commands() -> Vec<(&'static str, command::Body)> {
+    let add = |scopes, expires_ms| {
+        AddKey {
+            key: secret(7).public(),
+            scopes,
+            expires_ms,
+            label: "laptop".into(),
+            consent: Consent::sign(network(), AccountId([9; 32]), &secret(7)),
+        }
+        .into()
+    };
+    let part = Scopes {
+        account: false,
+        deploy: true,
+        domains: false,
+        credits: Some(500),
+    };
+    let act = |act| {
+        ApproveAct {
+            act,
+            salt: [3; 16],
+            expires_ms: START_MS,
+        }
+        .into()
+    };
+    let witness = |node, weight| Witness {
+        node: NodeId([node; 32]),
+        weight,
+    };
+    let set = WitnessSet::new(vec![witness(1, 1), witness(2, 300)]).unwrap();
+    let (node, key) = (NodeId([3; 32]), secret(8).public());
+    vec![
+        (" part", add(part, Some(START_MS))),
+        (" all", add(Scopes::ALL, None)),
+        ("", RevokeKey { key }.into()),
+        (" add admin", act(Act::AddAdmin(key))),
+        (" remove admin", act(Act::RemoveAdmin(key))),
+        (" set admins needed", act(Act::SetAdminsNeeded(2))),
+        (" revoke node", act(Act::RevokeNode { node, cutoff: None })),
+        (
+            " revoke node at",
+            act(Act::RevokeNode {
+                node,
+                cutoff: Some(300),
+            }),
+        ),
+        (" reinstate node", act(Act::ReinstateNode(node))),
+        (" set witnesses", act(Act::SetWitnesses(set))),
+        (
+            " activate",
+            act(Act::Activate {
+                kind: 0x123,
+                version: 2,
+            }),
+        ),
+        (
+            " mint",
+            act(Act::Mint {
+                account: AccountId([9; 32]),
+                amount: 1_000_000,
+            }),
+        ),
     ]
 }
 
@@ -142,6 +249,7 @@ fn reports() -> Vec<(&'static str, Report)> {
                     compute: false,
                     builder: true,
                     edge: false,
+                    witness: false,
                 },
                 addresses: vec!["/ip4/10.0.0.1/udp/4001/quic-v1".into()],
                 ipv4: vec![std::net::Ipv4Addr::new(10, 0, 0, 1)],
@@ -150,6 +258,7 @@ fn reports() -> Vec<(&'static str, Report)> {
                     memory_mib: 16_384,
                     disk_gib: 200,
                 },
+                payout: Some(AccountId([9; 32])),
             }
             .into()
         }),
@@ -194,7 +303,51 @@ fn reports() -> Vec<(&'static str, Report)> {
         (" stopped", changed(Phase::Stopped)),
         (" failed", changed(failed)),
         (" deleted", changed(Phase::Deleted)),
+        (
+            "",
+            Charge {
+                hold: HoldId([10; 32]),
+                amount: 200,
+                number: 3,
+            }
+            .into(),
+        ),
+        (
+            "",
+            EndHold {
+                hold: HoldId([10; 32]),
+            }
+            .into(),
+        ),
+        (
+            "",
+            ReturnRights {
+                account: AccountId([9; 32]),
+                incarnation: 0x0102_0304_0506_0708,
+                amount: 100,
+            }
+            .into(),
+        ),
+        ("", RenewMembership {}.into()),
     ]
+}
+
+/// Entries of versions that are read and no longer written, each with what it reads as.
+fn old_versions() -> Vec<(Entry, Report)> {
+    let old = |report| match report {
+        Report::AnnounceNode(newest) => Some(AnnounceNodeV1::of(&newest)),
+        _ => None,
+    };
+    reports()
+        .into_iter()
+        .filter_map(|(_, report)| old(report))
+        .map(|old| {
+            (
+                old.to_entry(),
+                ledger::report::upcast::announce_node_v1(old).into(),
+            )
+        })
+        .collect()
 }
 
 fn signed_command() -> SignedCommand {
@@ -255,6 +408,30 @@ fn op() -> Op {
     )
 }
 
+/// Frames of ops: one after an op that is known, one in full.
+fn ops_frames() -> (Frame, Frame) {
+    let run = scene::run_of(&[op()], false);
+    let (chain, first, previous) = (run.chain, run.first, run.previous);
+    let frame = |anchor| {
+        let stretch = Stretch {
+            anchor,
+            bodies: run.bodies.clone(),
+            signature: run.signature,
+        };
+        let stretches = vec![stretch.clone(), stretch];
+        Frame::Ops(Ops {
+            live: true,
+            stretches,
+        })
+    };
+    let whole = Anchor::At {
+        chain,
+        first,
+        previous,
+    };
+    (frame(Anchor::After(Dependency([6; 16]))), frame(whole))
+}
+
 fn frames() -> Vec<(&'static str, Frame)> {
     let chain = |node: u8, incarnation| Chain {
         node: NodeId([node; 32]),
@@ -277,25 +454,63 @@ fn frames() -> Vec<(&'static str, Frame)> {
             },
         ),
     ];
-    let (unlisted, after) = (Unlisted::Level, Some(chain(0, 1)));
+    let marks = vec![
+        Mark {
+            short: 0x0102_0304_0506,
+            next: 300,
+            mark: [7; 4],
+        },
+        Mark {
+            short: 0x0102_0304_0507,
+            next: 0,
+            mark: [0; 4],
+        },
+    ];
+    let hello = |summary| {
+        Frame::Hello(Hello {
+            network: network(),
+            root: [1; 32],
+            talk: 2,
+            summary,
+        })
+    };
+    let mut parts = Parts::none(4);
+    [0, 9, 15].iter().for_each(|part| parts.insert(*part));
+    let (short, long) = ops_frames();
     vec![
+        ("hello", hello(Summary::Tags(vec![1, 2, 3, 0xffee]))),
         (
-            "hello",
-            Frame::Hello(Hello {
-                network: network(),
-                root: [1; 32],
+            "hello since",
+            hello(Summary::Since {
+                talk: 1,
+                marks: marks.clone(),
+            }),
+        ),
+        ("heads", Frame::Heads(Heads { heads })),
+        ("ops", short),
+        ("ops in full", long),
+        (
+            "list",
+            Frame::List(List {
+                talk: 2,
+                lacks: vec![0, 300],
+                sent: 3,
+                parts: Some(parts),
+                until: Some(0xffff_ffff_ffff),
+                marks: marks.clone(),
             }),
         ),
         (
-            "heads",
-            Frame::Heads(Heads {
-                unlisted,
-                ask: true,
-                after,
-                last: true,
-                heads,
+            "lacks",
+            Frame::Lacks(Lacks {
+                talk: 2,
+                lacks: vec![0, 1],
             }),
         ),
+        ("announce", Frame::Announce(marks.clone())),
+        ("graft", Frame::Graft(marks)),
+        ("prune", Frame::Prune),
+        ("unplaced", Frame::Unplaced(Dependency([5; 16]))),
         (
             "run",
             Frame::Run(Run {
@@ -305,8 +520,139 @@ fn frames() -> Vec<(&'static str, Frame)> {
         ),
         ("more", Frame::More),
         ("next", Frame::Next),
-        ("level", Frame::Level),
+        ("level", Frame::Level(2)),
+        ("fork", Frame::Fork(fork())),
+        (
+            "want",
+            Frame::Want(Want {
+                back: true,
+                names: vec![Dependency([1; 16]), Dependency([2; 16])],
+            }),
+        ),
+        ("branch", Frame::Branch(scene::run_of(&[op()], false))),
+        ("forks root", Frame::Forks(ForksTold::Root([3; 32]))),
+        (
+            "forks list",
+            Frame::Forks(ForksTold::List(ForksList {
+                ask: true,
+                after: Some(chain(0, 1)),
+                last: true,
+                forks: vec![(chain(1, 1), 300), (chain(1, 2), 0)],
+            })),
+        ),
     ]
+}
+
+/// Two branches that part at place 1, one of them of two ops.
+fn fork() -> ForkProof {
+    let (mut author, first) = scene::Author::opened(1);
+    let mut other = scene::Author::opened(1).0;
+    let short = [author.say("one")];
+    let long = [other.say("another"), other.say("and on")];
+    let branch = |ops: &[Op]| Branch {
+        bodies: ops.iter().map(|op| op.bytes().to_vec()).collect(),
+        signature: ops.last().unwrap().signature().unwrap(),
+    };
+    let invitation = scene::invitation(1).bytes().to_vec();
+    assert_eq!(short[0].slot().previous, first.id());
+    ForkProof::new(*short[0].slot(), invitation, branch(&short), branch(&long)).unwrap()
+}
+
+fn recovery() -> SignedRecovery {
+    let recovery = Recovery {
+        after: CheckpointId([3; 32]),
+        height: 2,
+        attempt: 1,
+        witnesses: witnesses(),
+    };
+    let signatures = vec![(0, recovery.sign(network(), &admin()))];
+    SignedRecovery { recovery, signatures }
+}
+
+fn vote() -> Vote {
+    Vote {
+        kind: VoteKind::Precommit,
+        height: 2,
+        round: 200,
+        recovery: Some(recovery().recovery.id(network())),
+        checkpoint: Some(certificate().checkpoint.id(network())),
+        witness: scene::node(1),
+        signature: Signature([0; 64]),
+    }
+    .signed(network(), &secret(1), Verify::Real)
+}
+
+fn proposal() -> Proposal {
+    Proposal {
+        round: 200,
+        valid_round: Some(3),
+        recovery: None,
+        checkpoint: certificate().checkpoint,
+        proposer: scene::node(1),
+        signature: Signature([0; 64]),
+    }
+    .signed(network(), &secret(1), Verify::Real)
+}
+
+fn messages() -> Vec<(&'static str, Message)> {
+    vec![
+        ("proposal", Message::Proposal(proposal())),
+        ("vote", Message::Vote(vote())),
+        ("recovery", Message::Recovery(recovery())),
+    ]
+}
+
+fn records() -> Vec<(&'static str, Record)> {
+    let lock = Record::Lock {
+        round: 200,
+        recovery: None,
+        checkpoint: certificate().checkpoint,
+    };
+    vec![("vote", Record::Vote(vote())), ("lock", lock)]
+}
+
+fn witnesses() -> WitnessSet {
+    let witness = |number, weight| Witness {
+        node: scene::node(number),
+        weight,
+    };
+    WitnessSet::new(vec![witness(1, 1), witness(2, 300)]).unwrap()
+}
+
+fn certificate() -> Certificate {
+    let chain = |node, incarnation| Chain {
+        node: NodeId([node; 32]),
+        incarnation,
+    };
+    let head = |next, id| Head {
+        next,
+        id: OpId([id; 32]),
+    };
+    let checkpoint = Checkpoint {
+        height: 2,
+        previous: CheckpointId([3; 32]),
+        time_ms: START_MS,
+        order: order_root([4; 32], [OpId([5; 32]), OpId([6; 32])]),
+        state: [7; 32],
+        forks: [8; 32],
+        fold_version: 1,
+        heads: vec![(chain(1, 2), head(300, 9)), (chain(2, 1), head(1, 10))],
+        next_witnesses: Some(witnesses()),
+    };
+    let id = Some(checkpoint.id(network()));
+    let message = vote_message(network(), VoteKind::Precommit, 2, 200, None, id);
+    let number = |index| {
+        [1, 2]
+            .into_iter()
+            .find(|number| witnesses().index_of(&scene::node(*number)) == index)
+    };
+    let precommits = (0..2).map(|index| (index as u8, secret(number(Some(index)).unwrap()).sign(&message)));
+    Certificate {
+        checkpoint,
+        round: 200,
+        recovery: None,
+        precommits: precommits.collect(),
+    }
 }
 
 fn vectors() -> BTreeMap<String, Vec<u8>> {
@@ -324,6 +670,18 @@ fn vectors() -> BTreeMap<String, Vec<u8>> {
             entry.bytes,
         );
     }
+    for (which, body) in shaped_commands() {
+        let entry = body.to_entry();
+        add(
+            format!(
+                "kind {:#05x} v{} {}{which}",
+                entry.kind,
+                entry.version,
+                body.name()
+            ),
+            entry.bytes,
+        );
+    }
     for (which, report) in reports() {
         let entry = report.to_entry();
         add(
@@ -335,6 +693,10 @@ fn vectors() -> BTreeMap<String, Vec<u8>> {
             ),
             entry.bytes,
         );
+    }
+    for (entry, report) in old_versions() {
+        let name = format!("kind {:#05x} v{} {}", entry.kind, entry.version, report.name());
+        add(name, entry.bytes);
     }
     add("genesis".into(), ledger::codec::encode(&scene::genesis()));
     add("genesis id".into(), network().0.to_vec());
@@ -365,6 +727,28 @@ fn vectors() -> BTreeMap<String, Vec<u8>> {
         turned: true,
     };
     add("journal record".into(), record.encode());
+    let certificate = certificate();
+    let id = certificate.checkpoint.id(network());
+    add("checkpoint".into(), certificate.checkpoint.encode());
+    add("checkpoint id".into(), id.0.to_vec());
+    add("certificate".into(), certificate.encode());
+    let vote = |kind, about| vote_message(network(), kind, 2, 200, None, about).to_vec();
+    add("prevote id".into(), vote(VoteKind::Prevote, Some(id)));
+    add("precommit of nothing id".into(), vote(VoteKind::Precommit, None));
+    let recovered = Certificate {
+        recovery: Some(recovery()),
+        ..certificate
+    };
+    add("certificate recovered".into(), recovered.encode());
+    add("recovery".into(), recovery().encode());
+    add("recovery id".into(), recovery().recovery.id(network()).0.to_vec());
+    add("proposal id".into(), proposal().message(network()).to_vec());
+    for (name, message) in messages() {
+        add(format!("message {name}"), message.encode());
+    }
+    for (name, record) in records() {
+        add(format!("record {name}"), record.encode());
+    }
     vectors
 }
 
@@ -435,6 +819,11 @@ fn the_fixtures_read_back() {
         let name = format!("kind {:#05x} v{} {}", made.kind, made.version, body.name());
         assert_eq!(command::Body::from_entry(&entry(made, name)), Ok(body));
     }
+    for (which, body) in shaped_commands() {
+        let made = body.to_entry();
+        let name = format!("kind {:#05x} v{} {}{which}", made.kind, made.version, body.name());
+        assert_eq!(command::Body::from_entry(&entry(made, name)), Ok(body));
+    }
     for (which, report) in reports() {
         let made = report.to_entry();
         let name = format!(
@@ -444,6 +833,10 @@ fn the_fixtures_read_back() {
             report.name()
         );
         assert_eq!(Report::from_entry(&entry(made, name)), Ok(report));
+    }
+    for (old, report) in old_versions() {
+        let name = format!("kind {:#05x} v{} {}", old.kind, old.version, report.name());
+        assert_eq!(Report::from_entry(&entry(old, name)), Ok(report));
     }
     assert_eq!(
         SignedCommand::decode(network(), &fixtures["command"]),
@@ -468,4 +861,23 @@ fn the_fixtures_read_back() {
         JournalRecord::decode(&fixtures["journal record"]).unwrap().offset,
         1000
     );
+    for (name, message) in messages() {
+        assert_eq!(
+            Message::decode(&fixtures[&format!("message {name}")]),
+            Ok(message)
+        );
+    }
+    for (name, record) in records() {
+        assert_eq!(Record::decode(&fixtures[&format!("record {name}")]), Ok(record));
+    }
+    let admins = Admins::from(&scene::genesis());
+    let read = SignedRecovery::decode(&fixtures["recovery"]).unwrap();
+    assert_eq!(read.verify(network(), &admins), Ok(()));
+    assert!(ledger::key::verify(&vote().checks(network())));
+    assert!(ledger::key::verify(&proposal().checks(network())));
+    assert_eq!(fork().verify(network(), Verify::Real, [0; 32]), Ok(()));
+    let read = Certificate::decode(&fixtures["certificate"]).unwrap();
+    assert_eq!(read, certificate());
+    assert_eq!(read.verify(network(), &witnesses(), &admins, [0; 32]), Ok(()));
+    assert_eq!(Checkpoint::decode(&fixtures["checkpoint"]), Ok(read.checkpoint));
 }

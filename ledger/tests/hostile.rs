@@ -5,13 +5,15 @@ mod scene;
 
 use ledger::admit::Verify;
 use ledger::clock::{AHEAD_MS_MAX, Hlc};
-use ledger::id::{NodeId, OpId};
+use ledger::id::OpId;
 use ledger::limbo::{BYTES_MAX, OPS_MAX, PEER_BYTES_MAX, PEER_OPS_MAX};
-use ledger::op::{Chain, Op};
-use ledger::peers::{CHAINS_MAX, SERVED_BYTES_BURST, SERVED_BYTES_PER_S};
+use ledger::op::Op;
+use ledger::peers::{SERVED_BYTES_BURST, SERVED_BYTES_PER_S};
 use ledger::push::WINDOW_BYTES;
 use ledger::replica::{Output, Replica};
-use ledger::sync::{Frame, HEADS_MAX, HeadMark, Heads, RUN_BYTES_MAX, RUN_OPS_MAX, Run, Unlisted};
+use ledger::sync::{
+    Frame, HEADS_MAX, HeadMark, Heads, Hello, List, Mark, RUN_BYTES_MAX, RUN_OPS_MAX, Run, Summary,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use scene::{Author, START_MS, admitted, disconnected, live, node, report, run};
@@ -86,7 +88,7 @@ fn a_flood_of_large_ops_throws_out_its_own() {
     let mut replica = replica();
     let (first, second) = honest(3);
     replica.receive(node(3), &live(&second), START_MS);
-    for round in 0..40 {
+    for round in 0..160 {
         replica.receive(
             node(2),
             &orphans(2, 1 + round * 10_000, RUN_BYTES_MAX / 31_000, 30_000),
@@ -157,56 +159,13 @@ fn a_flood_from_the_future_is_bounded_as_well() {
 }
 
 #[test]
-fn a_vector_of_too_many_chains_drops_the_peer() {
-    let mut replica = replica();
-    let mut after = None;
-    for page in 0..=(CHAINS_MAX / HEADS_MAX) as u64 {
-        let chain = |index| Chain {
-            node: NodeId([7; 32]),
-            incarnation: page * 10_000 + index,
-        };
-        let heads = (0..HEADS_MAX as u64).map(|index| {
-            (
-                chain(index),
-                HeadMark {
-                    next: 1,
-                    mark: [0; 8],
-                },
-            )
-        });
-        let heads: Vec<_> = heads.collect();
-        let end = heads.last().map(|(chain, _)| *chain);
-        let frame = Heads {
-            unlisted: Unlisted::Unknown,
-            ask: true,
-            after,
-            last: false,
-            heads,
-        };
-        let outputs = replica.receive(node(2), &Frame::Heads(frame).encode(), START_MS);
-        after = end;
-        if page == (CHAINS_MAX / HEADS_MAX) as u64 {
-            assert!(disconnected(&outputs).unwrap().contains("65536 chains"));
-        } else {
-            assert_eq!(outputs, vec![]);
-        }
-    }
-}
-
-#[test]
 fn a_peer_that_asks_and_asks_is_served_at_a_bounded_rate() {
     let mut replica = replica();
     for _ in 0..1000 {
         replica.append(vec![report(&"x".repeat(4000))], START_MS).unwrap();
     }
-    let nothing = Heads {
-        unlisted: Unlisted::Unknown,
-        ask: false,
-        after: None,
-        last: true,
-        heads: vec![],
-    };
-    let ask = Frame::Heads(nothing).encode();
+    let heads = vec![(replica.chain(), HeadMark::NOTHING)];
+    let ask = Frame::Heads(Heads { heads }).encode();
     let sent = |outputs: Vec<Output>| -> u64 {
         let size = |output: Output| match output {
             Output::Send { frame, .. } => frame.len() as u64,
@@ -230,26 +189,102 @@ fn a_peer_that_asks_and_asks_is_served_at_a_bounded_rate() {
     assert!(sent(replica.receive(node(2), &ask, START_MS + 2000)) > WINDOW_BYTES as u64);
 }
 
+/// The number of the talk that a greeting of peer 2 began.
+fn talk_of(outputs: &[Output]) -> u64 {
+    let frames = outputs.iter().filter_map(|output| match output {
+        Output::Send { to, frame } if *to == node(2) => Frame::decode(frame).ok(),
+        _ => None,
+    });
+    let talk = |frame| match frame {
+        Frame::Hello(hello) => Some(hello.talk),
+        _ => None,
+    };
+    frames.into_iter().find_map(talk).unwrap()
+}
+
 #[test]
 fn a_lie_about_a_vector_costs_a_question_and_an_honest_peer_goes_on() {
     let mut replica = replica();
     let (first, second) = honest(3);
-    let lie = HeadMark {
-        next: u64::MAX,
-        mark: [3; 8],
+    // It greets in time, since the peer does not.
+    replica.peer_up(node(2), START_MS);
+    let talk = talk_of(&replica.tick(START_MS + 200));
+    let lie = |short, next| Mark {
+        short,
+        next,
+        mark: [3; 4],
     };
-    let frame = Heads {
-        unlisted: Unlisted::Level,
-        ask: true,
-        after: None,
-        last: true,
-        heads: vec![(first.slot().chain, lie)],
+    let list = List {
+        talk,
+        lacks: vec![u64::MAX; HEADS_MAX],
+        sent: 3,
+        parts: None,
+        until: None,
+        marks: vec![
+            lie(3, u64::MAX),
+            lie(ledger::vector::short(&first.slot().chain), 9),
+        ],
     };
-    let outputs = replica.receive(node(2), &Frame::Heads(frame).encode(), START_MS);
-    assert_eq!(outputs.len(), 1, "it asks for the chain from its start");
+    let frame = Frame::List(list).encode();
+    let outputs = replica.receive(node(2), &frame, START_MS);
+    assert_eq!(outputs.len(), 1, "it asks for what is told: {outputs:?}");
+    assert_eq!(
+        replica.receive(node(2), &frame, START_MS),
+        vec![],
+        "one answer to a question"
+    );
     assert_eq!(
         admitted(&replica.receive(node(3), &run(&[first, second]), START_MS)).len(),
         2
+    );
+}
+
+#[test]
+fn greetings_and_announcements_at_will_are_answered_at_a_bounded_rate() {
+    let mut replica = replica();
+    for _ in 0..100 {
+        replica.append(vec![report("x")], START_MS).unwrap();
+    }
+    let marks: Vec<Mark> = (0..HEADS_MAX as u64)
+        .map(|short| Mark {
+            short,
+            next: u64::MAX,
+            mark: [1; 4],
+        })
+        .collect();
+    let since = Summary::Since {
+        talk: 5,
+        marks: marks.clone(),
+    };
+    let mut sent = 0;
+    for talk in 0..30 {
+        for summary in [Summary::Tags(vec![7; 4096]), since.clone()] {
+            let hello = Hello {
+                network: scene::network(),
+                root: [talk as u8; 32],
+                talk,
+                summary,
+            };
+            for frame in [
+                Frame::Hello(hello),
+                Frame::Announce(marks.clone()),
+                Frame::Graft(marks.clone()),
+            ] {
+                for output in replica.receive(node(2), &frame.encode(), START_MS) {
+                    match output {
+                        Output::Send { frame, .. } => sent += frame.len(),
+                        other => panic!("{other:?}"),
+                    }
+                }
+            }
+        }
+    }
+    // Each question is answered by at most a list of one chain, a greeting and the ops of the chain.
+    assert!(sent < 300_000, "{sent}");
+    let (first, _) = honest(3);
+    assert_eq!(
+        admitted(&replica.receive(node(3), &live(&first), START_MS)).len(),
+        1
     );
 }
 

@@ -1,10 +1,13 @@
-//! How fast ops enter a node, against what bounds it: `./dev bench ledger [--json] [OPS]`.
+//! How fast ops enter a node, against what bounds it: `./dev bench ledger [--json] [--fold] [OPS]`.
 //!
 //! A history of people's commands is signed, each command by its account and each op by its node. Then it is
 //! taken in as a node does: decoded, hashed, both signatures checked, ordered, folded, and written to the
 //! store durably. The reference of an ingest is the bare check, in batches, of the very signatures that it
 //! has to check; that of the store is fjall's own commit of the same bytes. Both are measured in the same
 //! run, in turns, and the median of the turns counts. No reach is set yet.
+
+#[path = "ledger/reports.rs"]
+mod reports;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -50,7 +53,11 @@ fn main() {
         .iter()
         .find_map(|argument| argument.parse().ok())
         .unwrap_or(OPS);
-    let rows = measure(&History::new(ops.max(1)));
+    let history = History::new(ops.max(1));
+    let mut rows = of_fold(&history);
+    if !arguments.iter().any(|argument| argument == "--fold") {
+        rows.extend(of_node(&history));
+    }
     if json {
         let rows: Vec<_> = rows.iter().map(Row::json).collect();
         println!("{}", serde_json::Value::from(rows));
@@ -348,6 +355,19 @@ fn timed<T>(work: impl FnOnce() -> T) -> Duration {
     begin.elapsed()
 }
 
+/// Time that this thread had a core, where the kernel tells; other work on the machine does not count.
+fn timed_on_core<T>(work: impl FnOnce() -> T) -> Duration {
+    let on_core = || {
+        let told = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+        Some(Duration::from_nanos(told.split(' ').next()?.parse().ok()?))
+    };
+    let (begin, took) = (on_core(), timed(work));
+    match (begin, on_core()) {
+        (Some(begin), Some(end)) => end.saturating_sub(begin),
+        _ => took,
+    }
+}
+
 /// Checks batches of signatures, and nothing else.
 fn verify(batches: &[Vec<Check>]) {
     for batch in batches {
@@ -382,10 +402,8 @@ impl Taker {
     /// Takes frames, as many at once as the daemon does.
     fn take(&mut self, frames: &[Vec<u8>], author: NodeId) {
         for batch in frames.chunks(BATCH) {
-            let mut ops = Vec::new();
-            for frame in batch {
-                ops.extend(admitted(self.replica.receive(author, frame, NOW_MS)));
-            }
+            let frames = batch.iter().map(|frame| (author, frame.clone())).collect();
+            let ops = admitted(self.replica.receive_all(frames, NOW_MS));
             self.keep(ops);
         }
     }
@@ -506,7 +524,7 @@ fn value(op: &Op) -> Vec<u8> {
 fn fold(history: &History, what: &str, batch: usize) -> Row {
     let turn = || {
         let mut fold = Fold::new(history.genesis.clone());
-        timed(|| {
+        timed_on_core(|| {
             for ops in history.ops.chunks(batch) {
                 fold.apply(ops.to_vec());
                 std::hint::black_box(fold.cloud());
@@ -515,22 +533,100 @@ fn fold(history: &History, what: &str, batch: usize) -> Row {
     };
     let seconds = median((0..TURNS).map(|_| turn()).collect());
     Row {
-        measure: format!("fold alone, {what}, ops/s"),
+        measure: format!("fold alone, {what}, ops/core-s"),
         ours: history.ops.len() as f64 / seconds,
         reference: None,
     }
 }
 
-fn measure(history: &History) -> Vec<Row> {
+/// The fold of small reports; each time freshly read ops, so that the reading of their entries is in it, or
+/// ops whose entries were read before, as when others come late.
+fn fold_reports(history: &History, reports: &reports::Reports) -> Vec<Row> {
+    let mut turns = [Vec::new(), Vec::new()];
+    for _ in 0..TURNS {
+        let fresh: Vec<Op> = reports.ops.iter().map(|op| reread(history, op)).collect();
+        for turn in &mut turns {
+            let mut fold = reports.fold(history);
+            turn.push(timed_on_core(|| {
+                for ops in fresh.chunks(BATCH) {
+                    fold.apply(ops.to_vec());
+                    std::hint::black_box(fold.cloud());
+                }
+            }));
+        }
+    }
+    let whats = ["entries read in it", "entries read before"];
+    let row = |(what, turns): (&str, Vec<Duration>)| Row {
+        measure: format!("fold alone, small reports, {BATCH} at once, {what}, ops/core-s"),
+        ours: reports.ops.len() as f64 / median(turns),
+        reference: None,
+    };
+    whats.into_iter().zip(turns).map(row).collect()
+}
+
+fn reread(history: &History, op: &Op) -> Op {
+    let bytes = op.bytes().to_vec();
+    Op::decode(history.genesis.network(), *op.slot(), bytes, None).expect("it was read before")
+}
+
+/// From a store on the disk into a fresh view.
+fn replay(history: &History, what: &str, ops: &[Op]) -> Row {
+    let folder = folder();
+    let store = Store::open(folder.path()).expect("the store opens");
+    for ops in ops.chunks(BATCH) {
+        store.append(ops, &[]).expect("the disk takes it");
+    }
+    let turn = || {
+        let mut fold = Fold::new(history.genesis.clone());
+        timed_on_core(|| {
+            let loaded = store.load(history.genesis.network()).expect("the store reads");
+            fold.apply(loaded.ops);
+            fold
+        })
+    };
+    let seconds = median((0..TURNS).map(|_| turn()).collect());
+    Row {
+        measure: format!("replay from disk, {what}, ops/core-s"),
+        ours: ops.len() as f64 / seconds,
+        reference: None,
+    }
+}
+
+/// One op that comes 3,000 places late; of a hundred the slowest but one.
+fn late(history: &History, reports: &reports::Reports) -> Row {
+    let mut took = reports.late(history, 3_000, 200);
+    took.sort_by(f64::total_cmp);
+    Row {
+        measure: "one late op, 3,000 back, small reports, p99, microseconds".into(),
+        ours: took[(took.len() - 1) * 99 / 100] * 1e6,
+        reference: None,
+    }
+}
+
+/// What the fold does by itself.
+fn of_fold(history: &History) -> Vec<Row> {
     let bytes: usize = history.ops.iter().map(|op| op.bytes().len()).sum();
     let (ops, commands) = (history.ops.len(), history.commands());
     eprintln!(
         "{ops} ops of {} bytes, {commands} commands; median of {TURNS} turns",
         bytes / ops
     );
+    let reports = reports::Reports::new(history, 10 * ops);
+    let mut rows = fold_reports(history, &reports);
+    rows.extend([
+        late(history, &reports),
+        fold(history, "account commands, all in one call", ops),
+        fold(history, &format!("account commands, {BATCH} at once"), BATCH),
+        replay(history, "account commands", &history.ops),
+        replay(history, "mostly small reports", &reports.all()),
+    ]);
+    rows
+}
+
+/// What a node does with an op.
+fn of_node(history: &History) -> Vec<Row> {
+    let ops = history.ops.len();
     vec![
-        fold(history, "all in one call", ops),
-        fold(history, &format!("{BATCH} at once, a view after each"), BATCH),
         ingest(history, "live ingest", &history.live(), &history.live_checks()),
         ingest(history, "bulk ingest", &history.bulk(), &history.bulk_checks()),
         store(history, &history.ops, BATCH),

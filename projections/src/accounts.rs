@@ -7,8 +7,9 @@ use ledger::key::PublicKey;
 use serde::{Deserialize, Serialize};
 
 use crate::commands::Asked;
+use crate::keys::{self, Key};
 use crate::outcome::Void;
-use crate::undo::{AccountNames, Accounts, Keys, Writer};
+use crate::undo::{AccountNames, Accounts, Writer};
 
 /// An account.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,13 +18,13 @@ pub struct Account {
     pub id: AccountId,
     /// Its unique name.
     pub name: String,
-    /// The key that signs for it.
+    /// The key that opened it: the root of its keys.
     pub key: PublicKey,
     /// When it was opened.
     pub opened: Hlc,
 }
 
-/// Opens an account for the key that signed.
+/// Opens an account for the key that signed, which is its first.
 pub(crate) fn open(writer: &mut Writer<'_>, asked: &Asked, ask: &OpenAccount) -> Result<(), Void> {
     if writer.keys.contains_key(&asked.key) {
         return Err(Void::HasAccount);
@@ -33,7 +34,7 @@ pub(crate) fn open(writer: &mut Writer<'_>, asked: &Asked, ask: &OpenAccount) ->
     }
     let id = AccountId::from(asked.command);
     writer.put::<AccountNames>(ask.name.clone(), id);
-    writer.put::<Keys>(asked.key, id);
+    keys::put(writer, asked.key, Key::root(id, asked.at));
     writer.put::<Accounts>(
         id,
         Account {

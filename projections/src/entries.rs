@@ -2,13 +2,16 @@
 //! what it does. For a command that is carried, [`crate::commands`] asks first whether it counts at all.
 
 use ledger::clock::Hlc;
-use ledger::id::{NodeId, OpId};
-use ledger::op::Op;
+use ledger::id::{NetworkId, NodeId, OpId};
+use ledger::op::{Op, Said};
 use ledger::report::Report;
 
 use crate::outcome::{Outcome, UNKNOWN_KIND, Void};
 use crate::undo::Writer;
-use crate::{commands, images, instances, nodes};
+use crate::{commands, credits, images, instances, kinds, nodes};
+
+/// The name of the kind of an entry that carries what is not understood.
+const CARRY: &str = "Carry";
 
 /// A node tells something.
 #[derive(Clone, Copy, Debug)]
@@ -21,47 +24,68 @@ pub(crate) struct Told {
     pub(crate) incarnation: u64,
     /// Whether this is what a chain begins with.
     pub(crate) opens_chain: bool,
-    /// When.
+    /// When, by the node's clock.
     pub(crate) at: Hlc,
+    /// When, for what expires, in milliseconds since 1970: not before the last certificate that the op comes
+    /// after, so that nobody wins by setting a clock back.
+    pub(crate) effective_ms: u64,
+    /// The time of the last certificate before it, in milliseconds since 1970; none before the first.
+    pub(crate) certified_ms: Option<u64>,
 }
 
-/// Does what an entry says, or says why not. Also gives the name of its kind.
-pub(crate) fn apply(writer: &mut Writer<'_>, op: &Op, index: usize) -> (&'static str, Outcome) {
+/// Does what an entry says, or says why not.
+pub(crate) fn apply(writer: &mut Writer<'_>, op: &Op, index: usize) -> Outcome {
     let told = Told {
         op: op.id(),
         node: op.node(),
         incarnation: op.slot().chain.incarnation,
         opens_chain: op.slot().seq == 0 && index == 0,
         at: op.body().hlc,
+        effective_ms: op.body().hlc.ms().max(writer.finality.time_ms),
+        certified_ms: writer.finality.certified_ms(),
     };
-    let report = match Report::from_entry(&op.body().entries[index]) {
-        Ok(report) => report,
-        Err(error) => {
-            return (
-                UNKNOWN_KIND,
-                Outcome::Void(Void::NotUnderstood(error.to_string())),
-            );
-        }
+    let entry = &op.body().entries[index];
+    if let Err(void) = kinds::check(writer, (entry.kind, entry.version)) {
+        return Outcome::Void(void);
+    }
+    let said = &op.said(writer.network)[index];
+    let member = nodes::check_member(writer, told.node, told.certified_ms);
+    let result = match said {
+        Said::NotUnderstood(error) => Err(Void::NotUnderstood(error.to_string())),
+        Said::Report(Report::OpenChain(report)) => nodes::open_chain(writer, &told, report),
+        _ if member.is_err() => member,
+        Said::Carried(carried) => match &**carried {
+            Ok(signed) => commands::apply(writer, &told, signed),
+            Err(error) => Err(commands::why_not_understood(writer, entry, error)),
+        },
+        Said::Report(report) => match report {
+            Report::OpenChain(_) | Report::Carry(_) => Err(Void::NotItsPlace),
+            Report::AnnounceNode(report) => nodes::announce(writer, &told, report),
+            Report::ImageBuilt(report) => images::built(writer, &told, report),
+            Report::ImageFailed(report) => images::failed(writer, &told, report),
+            Report::PlaceInstance(report) => instances::place(writer, &told, report),
+            Report::CannotPlace(report) => instances::cannot_place(writer, &told, report),
+            Report::InstanceChanged(report) => instances::changed(writer, &told, report),
+            Report::Charge(report) => credits::charge(writer, &told, report),
+            Report::EndHold(report) => credits::end_hold(writer, &told, report),
+            Report::ReturnRights(report) => credits::return_rights(writer, &told, report),
+            Report::RenewMembership(_) => nodes::renew(writer, &told),
+        },
     };
-    let mut kind = report.name();
-    let result = match &report {
-        Report::OpenChain(_) => nodes::open_chain(writer, &told),
-        _ if !writer.nodes.contains_key(&told.node) => Err(Void::NotItsPlace),
-        Report::Carry(carry) => {
-            let carried = commands::apply(writer, &told, &carry.command);
-            kind = carried.kind.unwrap_or(kind);
-            carried.result
-        }
-        Report::AnnounceNode(report) => nodes::announce(writer, &told, report),
-        Report::ImageBuilt(report) => images::built(writer, &told, report),
-        Report::ImageFailed(report) => images::failed(writer, &told, report),
-        Report::PlaceInstance(report) => instances::place(writer, &told, report),
-        Report::CannotPlace(report) => instances::cannot_place(writer, &told, report),
-        Report::InstanceChanged(report) => instances::changed(writer, &told, report),
-    };
-    let outcome = match result {
+    match result {
         Ok(()) => Outcome::Applied,
         Err(void) => Outcome::Void(void),
-    };
-    (kind, outcome)
+    }
+}
+
+/// The name of an entry's kind; for a carried command that is understood the command's.
+pub(crate) fn kind_of(network: NetworkId, op: &Op, index: usize) -> &'static str {
+    match &op.said(network)[index] {
+        Said::NotUnderstood(_) => UNKNOWN_KIND,
+        Said::Report(report) => report.name(),
+        Said::Carried(carried) => match &**carried {
+            Ok(signed) => signed.command().body.name(),
+            Err(_) => CARRY,
+        },
+    }
 }

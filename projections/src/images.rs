@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::commands::Asked;
 use crate::entries::Told;
+use crate::nodes;
 use crate::outcome::Void;
 use crate::undo::{Builds, Writer};
 
@@ -62,7 +63,7 @@ pub(crate) fn build(
     owner: AccountId,
     ask: &BuildImage,
 ) -> Result<(), Void> {
-    if !writer.nodes.contains_key(&ask.held_by) {
+    if nodes::check_member(writer, ask.held_by, asked.certified_ms).is_err() {
         return Err(Void::NotFound(format!("node: {}", ask.held_by)));
     }
     let id = BuildId::from(asked.command);

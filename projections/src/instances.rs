@@ -6,7 +6,8 @@
 //! status:   none ─▶ Booted ─▶ Serving ─▶ Stopped | Failed ─▶ Deleted     none again at each new placement
 //! ```
 
-use imbl::OrdMap;
+use std::sync::Arc;
+
 use ledger::clock::Hlc;
 use ledger::command::instances::LaunchInstance;
 use ledger::id::{AccountId, InstanceId, NodeId, OpId};
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::commands::{Asked, check_own_agent, check_own_build};
 use crate::entries::Told;
+use crate::nodes;
 use crate::outcome::Void;
 use crate::rendezvous::{self, Rank};
 use crate::undo::{InstanceNames, Instances, Writer};
@@ -34,7 +36,7 @@ pub struct Instance {
     /// Whose it is.
     pub owner: AccountId,
     /// What was asked.
-    pub request: LaunchInstance,
+    pub request: Arc<LaunchInstance>,
     /// When.
     pub launched: Hlc,
     /// What its owner wants of it now.
@@ -43,7 +45,7 @@ pub struct Instance {
     /// instance that stopped or failed, and then was asked to start, is to be started again.
     pub wanted_at: Hlc,
     /// Every valid placement by its op: the winner's rivals stay, since a later op may build on any.
-    pub placements: OrdMap<OpId, Placement>,
+    pub placements: Placements,
     /// The placement that counts: the highest generation; of one generation the first in the instance's
     /// rendezvous order of nodes, then the smallest id.
     pub placed: Option<OpId>,
@@ -51,6 +53,63 @@ pub struct Instance {
     pub status: Option<InstanceStatus>,
     /// Why the scheduler found no node for the generation after the one that counts, if it said so.
     pub cannot_place: Option<String>,
+}
+
+/// Placements by their op, in ascending order. Few, so they lie side by side; a clone shares them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Vec<Placement>", into = "Vec<Placement>")]
+pub struct Placements(Arc<Vec<Placement>>);
+
+impl From<Vec<Placement>> for Placements {
+    fn from(mut all: Vec<Placement>) -> Self {
+        all.sort_by_key(|placement| placement.op);
+        all.dedup_by_key(|placement| placement.op);
+        Self(Arc::new(all))
+    }
+}
+
+impl From<Placements> for Vec<Placement> {
+    fn from(all: Placements) -> Self {
+        Arc::unwrap_or_clone(all.0)
+    }
+}
+
+impl Placements {
+    fn find(&self, op: &OpId) -> Result<usize, usize> {
+        self.0.binary_search_by_key(op, |placement| placement.op)
+    }
+
+    /// The placement that an op made.
+    pub fn get(&self, op: &OpId) -> Option<&Placement> {
+        self.0.get(self.find(op).ok()?)
+    }
+
+    /// All, by their op.
+    pub fn values(&self) -> impl ExactSizeIterator<Item = &Placement> {
+        self.0.iter()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn insert(&mut self, placement: Placement) {
+        if let Err(at) = self.find(&placement.op) {
+            Arc::make_mut(&mut self.0).insert(at, placement);
+        }
+    }
+
+    fn remove(&mut self, op: &OpId) {
+        if let Ok(at) = self.find(op) {
+            Arc::make_mut(&mut self.0).remove(at);
+        }
+    }
 }
 
 /// What an owner wants.
@@ -164,11 +223,11 @@ pub(crate) fn launch(
     let instance = Instance {
         id,
         owner,
-        request: ask.clone(),
+        request: Arc::new(ask.clone()),
         launched: asked.at,
         wanted: Wanted::Running,
         wanted_at: asked.at,
-        placements: OrdMap::new(),
+        placements: Placements::default(),
         placed: None,
         status: None,
         cannot_place: None,
@@ -205,12 +264,11 @@ fn want(
     id: InstanceId,
     wanted: Wanted,
 ) -> Result<(), Void> {
-    let instance = Instance {
-        wanted,
-        wanted_at: asked.at,
-        ..find_own(writer, owner, id)?.clone()
-    };
-    writer.put::<Instances>(id, instance);
+    find_own(writer, owner, id)?;
+    writer.change::<Instances>(id, |instance| {
+        instance.wanted = wanted;
+        instance.wanted_at = asked.at;
+    });
     Ok(())
 }
 
@@ -248,7 +306,7 @@ pub(crate) fn place(writer: &mut Writer<'_>, told: &Told, report: &PlaceInstance
     if instance.wanted == Wanted::Deleted {
         return Err(Void::Deleted);
     }
-    if !writer.nodes.contains_key(&report.node) {
+    if nodes::check_member(writer, report.node, told.certified_ms).is_err() {
         return Err(Void::NotFound(format!("node: {}", report.node)));
     }
     let before = match report.previous {
@@ -264,7 +322,7 @@ pub(crate) fn place(writer: &mut Writer<'_>, told: &Told, report: &PlaceInstance
     if before.checked_add(1) != Some(report.generation) {
         return Err(Void::StalePlacement);
     }
-    if instance.placements.contains_key(&told.op) {
+    if instance.placements.get(&told.op).is_some() {
         return Err(Void::AlreadyReported);
     }
     let placement = Placement {
@@ -285,7 +343,7 @@ pub(crate) fn place(writer: &mut Writer<'_>, told: &Told, report: &PlaceInstance
             _ => return Err(Void::StalePlacement),
         };
     }
-    instance.placements.insert(told.op, placement);
+    instance.placements.insert(placement);
     if instance
         .placement()
         .is_none_or(|placed| placed.weight(id) < placement.weight(id))
@@ -308,11 +366,9 @@ pub(crate) fn cannot_place(writer: &mut Writer<'_>, _: &Told, report: &CannotPla
     if placed.checked_add(1) != Some(report.generation) {
         return Err(Void::StalePlacement);
     }
-    let instance = Instance {
-        cannot_place: Some(report.reason.clone()),
-        ..instance.clone()
-    };
-    writer.put::<Instances>(report.instance, instance);
+    writer.change::<Instances>(report.instance, |instance| {
+        instance.cannot_place = Some(report.reason.clone());
+    });
     Ok(())
 }
 
@@ -345,10 +401,6 @@ pub(crate) fn changed(writer: &mut Writer<'_>, told: &Told, report: &InstanceCha
         phase: report.phase.clone(),
         at: told.at,
     };
-    let instance = Instance {
-        status: Some(status),
-        ..instance.clone()
-    };
-    writer.put::<Instances>(report.instance, instance);
+    writer.change::<Instances>(report.instance, |instance| instance.status = Some(status));
     Ok(())
 }

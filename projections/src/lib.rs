@@ -3,9 +3,12 @@
 //! node, and what an entry asks for that cannot be is `Void` with a reason.
 //!
 //! In reading order: [`cloud`] is all views at one position; [`outcome`] is what becomes of an entry;
-//! [`fold`] keeps a `Cloud` up to date, rewinding for late ops; `entries` and `commands` say whether an
+//! [`fold`] keeps a `Cloud` up to date, rewinding for late ops; [`finality`] is how far it stands for ever,
+//! [`revocations`] and `denials` what does not count though it is in the log; `entries` and `commands` say whether an
 //! entry counts at all, then one file for each area what it does, through the writer of `undo`;
-//! [`rendezvous`] chooses between rivals; [`queries`] are what several readers of a `Cloud` ask.
+//! [`rendezvous`] chooses between rivals; [`names`] tells whose a name is for good; [`queries`] are what several
+//! readers of a `Cloud` ask. [`state`] is a `Cloud` as entries of a [`tree`], whose root is certified and whose
+//! chunks are a snapshot.
 //!
 //! ```
 //! use ledger::clock::Hlc;
@@ -32,16 +35,30 @@
 //! ```
 
 pub mod accounts;
+pub mod admin;
 pub mod agents;
 pub mod cloud;
 mod commands;
+pub mod credits;
+mod denials;
 pub mod domains;
 mod entries;
+pub mod finality;
 pub mod fold;
 pub mod images;
 pub mod instances;
+pub mod keys;
+pub mod kinds;
+pub mod names;
 pub mod nodes;
 pub mod outcome;
 pub mod queries;
 pub mod rendezvous;
-mod undo;
+pub mod revocations;
+pub mod state;
+pub mod tree;
+pub mod undo;
+
+// Some files of tests/fold are shared by tests inside the crate.
+#[cfg(test)]
+extern crate self as projections;

@@ -32,9 +32,9 @@ pub enum FindError {
 }
 
 impl Cloud {
-    /// The account that a key signs for.
+    /// The account that a key signs for, or did before it was revoked or expired.
     pub fn account_of(&self, key: &PublicKey) -> Option<&Account> {
-        self.accounts.get(self.keys.get(key)?)
+        self.accounts.get(&self.keys.get(key)?.account)
     }
 
     /// The account of this name.

@@ -13,30 +13,44 @@
 //! gather several calls and make one write of them; inputs that have come together it gives together, so that
 //! the node decides once ([`Node::handle_all`]).
 
+mod appending;
+mod finality;
+mod folding;
 mod host;
+mod waiting;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ledger::admit::Verify;
+use ledger::codec::DecodeError;
+use ledger::finality::chain::ChainError;
+use ledger::finality::checkpoint::Certificate;
+use ledger::finality::vote::Record;
+use ledger::fork::ForkProof;
 use ledger::genesis::{InvitationError, SignedInvitation};
 use ledger::id::{CommandId, InstanceId, NodeId, OpId};
 use ledger::journal::JournalRecord;
-use ledger::op::Op;
+use ledger::op::{Chain, Op};
 use ledger::replica::{self, Replica};
+use ledger::report::Report;
 use ledger::report::nodes::AnnounceNode;
-use ledger::report::{Carry, Report};
 use projections::cloud::Cloud;
 use projections::fold::Fold;
 use projections::outcome::Outcome;
 
-use crate::action::{Action, ActionKey, ReportKey};
+use crate::action::Action;
 use crate::me::Me;
 use crate::observed::{HeldMachine, Observed, Seen};
 use crate::pace::Pace;
 use crate::presence;
 
+pub use finality::{
+    CHECKPOINT_EVERY_MS, FinalityCounters, FinalityStatus, HEARTBEAT_MS, RETELL_MS, SETTLE_MS,
+    TIME_AHEAD_MS_MAX, TIME_BEHIND_MS_MAX,
+};
 pub use host::HostEvent;
+pub use waiting::{ASKED_MAX, WAIT_MS_MAX, WAITING_MAX, Wait};
 
 /// How often [`Input::Tick`] should come.
 pub const TICK_MS: u64 = 200;
@@ -67,6 +81,11 @@ pub const UNSAID_MAX: usize = 64;
 const FRAME_SYNC: u8 = 0;
 const FRAME_PRESENCE: u8 = 1;
 const FRAME_INVITATION: u8 = 2;
+const FRAME_ASK_HELD: u8 = 3;
+const FRAME_HELD: u8 = 4;
+const FRAME_FINALITY: u8 = 5;
+const FRAME_CERTIFICATE: u8 = 6;
+const FRAME_HEIGHT: u8 = 7;
 
 /// A connected peer. The transport has proved its key; that it belongs to the network, its invitation
 /// proves. Till then it is told nothing, and nothing that it says is heard.
@@ -109,6 +128,8 @@ pub enum Input {
         command: Vec<u8>,
         /// Its id.
         id: CommandId,
+        /// What the answer waits for.
+        wait: Wait,
     },
     /// A hand tells what is so on this host, or what came of an action.
     Host(HostEvent),
@@ -117,13 +138,8 @@ pub enum Input {
 /// What goes out.
 #[derive(Debug)]
 pub enum Output {
-    /// Make these durable, as one: ops in admission order and the journal's records of what they became.
-    Persist {
-        /// Newly admitted ops.
-        ops: Vec<Op>,
-        /// What they, and others through them, became.
-        journal: Vec<JournalRecord>,
-    },
+    /// Make these durable, as one.
+    Persist(Durable),
     /// Send a frame to a peer. It may be lost.
     Send {
         /// Whom to.
@@ -145,8 +161,80 @@ pub enum Output {
         /// What became of the command.
         reply: Result<Submitted, SubmitError>,
     },
+    /// Send a peer certificates from this height on, some of them: those that are stored.
+    TellCertificates {
+        /// Whom to.
+        to: NodeId,
+        /// The first height.
+        from_height: u64,
+    },
     /// Something for a hand to do; what came of it returns as [`HostEvent::Done`].
     Act(Action),
+}
+
+/// What has to be durable before anything else of a call is done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Durable {
+    /// Newly admitted ops, in admission order.
+    pub ops: Vec<Op>,
+    /// What they, and others through them, became.
+    pub journal: Vec<JournalRecord>,
+    /// New certificates, by height. The votes written before them are of no use any more.
+    pub certificates: Vec<Certificate>,
+    /// What a witness must not forget, see [`ledger::finality::vote::Record`]. After the certificates.
+    pub votes: Vec<Vec<u8>>,
+    /// Proofs of forks.
+    pub forks: Vec<ForkProof>,
+}
+
+impl Durable {
+    /// Adds what is to be written in the same batch, after this.
+    pub fn extend(&mut self, more: Durable) {
+        self.ops.extend(more.ops);
+        self.journal.extend(more.journal);
+        if !more.certificates.is_empty() {
+            self.votes.clear();
+        }
+        self.certificates.extend(more.certificates);
+        self.votes.extend(more.votes);
+        self.forks.extend(more.forks);
+    }
+}
+
+/// What a store holds.
+#[derive(Clone, Debug, Default)]
+pub struct Held {
+    /// The ops, in their total order.
+    pub ops: Vec<Op>,
+    /// The certificates, by height from 1.
+    pub certificates: Vec<Certificate>,
+    /// The own votes since the last of them, in the order in which they were written.
+    pub votes: Vec<Vec<u8>>,
+    /// Proofs of forks.
+    pub forks: Vec<ForkProof>,
+}
+
+impl From<Vec<Op>> for Held {
+    fn from(ops: Vec<Op>) -> Self {
+        Self {
+            ops,
+            ..Self::default()
+        }
+    }
+}
+
+/// Why a node does not open.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// Its replica does not.
+    #[error(transparent)]
+    Replica(#[from] replica::OpenError),
+    /// The certificates in the store do not follow from each other.
+    #[error("cannot open the ledger: {0}")]
+    Certificates(#[from] ChainError),
+    /// A vote in the store does not read.
+    #[error("cannot open the ledger: a stored vote: {0}")]
+    Vote(#[from] DecodeError),
 }
 
 /// What became of a command, as of now.
@@ -164,14 +252,29 @@ pub enum SubmitError {
     /// The replica could not append.
     #[error("the command could not be appended: {0}")]
     Append(String),
+    /// It is in the log and durable here, but not enough others held it in time.
+    #[error(
+        "the command is durable here, but of {needed} other nodes that should hold it {held} said so in time"
+    )]
+    NotReplicated {
+        /// How many others were asked for.
+        needed: usize,
+        /// How many said that they hold it.
+        held: usize,
+    },
+    /// It is in the log and durable here, but no certificate covered it in time.
+    #[error(
+        "the command is durable here, but it did not become final in time: is there a quorum of witnesses?"
+    )]
+    NotFinal,
 }
 
 /// What a node begins with.
 pub struct Setup {
     /// The replica's part: genesis, invitation, key, incarnation.
     pub replica: replica::Setup,
-    /// Ops in the store.
-    pub stored: Vec<Op>,
+    /// What the store holds.
+    pub stored: Held,
     /// The offset of the next journal record.
     pub journal_next: u64,
     /// What the node knows of itself.
@@ -198,6 +301,10 @@ pub struct Node {
     /// When the last input came.
     last_ms: u64,
     invitation: SignedInvitation,
+    copies: waiting::Copies,
+    finality: finality::Finality,
+    /// Another process that lives with this node's key.
+    twin: Option<Chain>,
     peers: BTreeMap<NodeId, Peer>,
     /// Frames of peers that have not shown an invitation.
     strangers: u64,
@@ -216,7 +323,7 @@ pub struct Node {
 impl Node {
     /// Opens the node on what its store holds. The outputs must be performed like those of
     /// [`Self::handle`].
-    pub fn open(setup: Setup, now_ms: u64) -> Result<(Self, Vec<Output>), replica::OpenError> {
+    pub fn open(setup: Setup, now_ms: u64) -> Result<(Self, Vec<Output>), OpenError> {
         let Setup {
             replica: replica_setup,
             stored,
@@ -227,10 +334,28 @@ impl Node {
         let (secret, verify) = (replica_setup.secret.clone(), replica_setup.verify);
         let invitation = replica_setup.invitation.clone();
         let first = replica_setup.invitation.invitation.peers.is_empty();
-        let mut fold = Fold::new(replica_setup.genesis.clone());
+        let genesis = replica_setup.genesis.clone();
+        let mut fold = Fold::new(genesis.clone());
+        let in_log = replica::Stored {
+            ops: stored.ops.clone(),
+            forks: stored.forks,
+            ..replica::Stored::default()
+        };
+        let (mut replica, outputs) = Replica::open(replica_setup, in_log, now_ms)?;
+        let votes = stored.votes.iter().map(|record| Record::decode(record));
+        let votes = votes.collect::<Result<Vec<_>, _>>()?;
+        let mut finality = finality::Finality::new(&genesis, &fold, &secret, verify, now_ms);
         // What the store holds was told in the journal before; its records are not told again.
-        fold.apply(stored.clone());
-        let (replica, outputs) = Replica::open(replica_setup, stored, now_ms)?;
+        let late = finality.restore(stored.certificates, votes, &mut replica, &mut fold, now_ms)?;
+        for proof in replica.forks().iter() {
+            fold.exclude(proof.chain, proof.seq);
+        }
+        let log = replica.log();
+        let tentative = stored
+            .ops
+            .into_iter()
+            .filter(|op| log.contains(&op.id()) && !log.is_final(op));
+        fold.apply(tentative.collect());
         let mut node = Self {
             secret,
             verify,
@@ -249,6 +374,9 @@ impl Node {
             told: BTreeMap::new(),
             last_ms: now_ms,
             invitation,
+            copies: waiting::Copies::default(),
+            finality,
+            twin: None,
             peers: BTreeMap::new(),
             strangers: 0,
             before_start: BTreeMap::new(),
@@ -258,6 +386,7 @@ impl Node {
             decided_ms: now_ms,
         };
         let mut out = Vec::new();
+        node.take(late, &mut out);
         node.take(outputs, &mut out);
         let announced = Report::AnnounceNode(node.announce.clone());
         node.say(announced, now_ms, &mut out);
@@ -274,9 +403,26 @@ impl Node {
     pub fn handle_all(&mut self, inputs: impl IntoIterator<Item = Input>, now_ms: u64) -> Vec<Output> {
         let mut out = Vec::new();
         self.note_time(now_ms);
+        // Frames of sync that come together are received together: one batch of signatures.
+        let mut frames = Vec::new();
         for input in inputs {
-            self.take_in(input, now_ms, &mut out);
+            match input {
+                Input::Frame { from, bytes } if bytes.first() == Some(&FRAME_SYNC) => {
+                    if self.hears(from) {
+                        frames.push((from, bytes[1..].to_vec()));
+                    } else {
+                        self.strangers += 1;
+                    }
+                }
+                other => {
+                    self.receive(std::mem::take(&mut frames), now_ms, &mut out);
+                    self.take_in(other, now_ms, &mut out);
+                }
+            }
         }
+        self.receive(frames, now_ms, &mut out);
+        self.drive_finality(now_ms, &mut out);
+        self.tell_held(&mut out);
         self.settle(now_ms, &mut out);
         out
     }
@@ -293,11 +439,18 @@ impl Node {
             }
             Input::PeerDown(peer) => {
                 self.peers.remove(&peer);
+                self.copies.forget(&peer);
+                self.finality.forget(&peer);
                 let outputs = self.replica.peer_down(peer, now_ms);
                 self.take(outputs, out);
             }
             Input::Frame { from, bytes } => self.frame(from, &bytes, now_ms, out),
-            Input::Submit { token, command, id } => self.submit(token, command, id, now_ms, out),
+            Input::Submit {
+                token,
+                command,
+                id,
+                wait,
+            } => self.submit((token, id), command, wait, now_ms, out),
             Input::Host(event) => {
                 self.host(event, now_ms, out);
                 self.dirty = true;
@@ -324,6 +477,11 @@ impl Node {
     /// The newest view.
     pub fn cloud(&self) -> Arc<Cloud> {
         self.fold.cloud()
+    }
+
+    /// What is so at the end of what is final.
+    pub fn final_cloud(&self) -> Arc<Cloud> {
+        self.fold.final_cloud()
     }
 
     /// What this node sees.
@@ -399,6 +557,8 @@ impl Node {
                 arrived_ms: now_ms,
             };
             self.sees().presences.insert(seen.presence.node, seen);
+            self.tell_height(out);
+            self.ask_held_again(now_ms, out);
             for report in std::mem::take(&mut self.unsaid) {
                 self.say(report, now_ms, out);
             }
@@ -419,15 +579,23 @@ impl Node {
             || self.pace.next_ms().is_some_and(|next_ms| next_ms <= now_ms);
     }
 
+    fn receive(&mut self, frames: Vec<(NodeId, Vec<u8>)>, now_ms: u64, out: &mut Vec<Output>) {
+        if !frames.is_empty() {
+            let outputs = self.replica.receive_all(frames, now_ms);
+            self.take(outputs, out);
+        }
+    }
+
     fn frame(&mut self, from: NodeId, bytes: &[u8], now_ms: u64, out: &mut Vec<Output>) {
         match bytes.split_first() {
             Some((&FRAME_INVITATION, shown)) => self.invitation(from, shown, now_ms, out),
             _ if !self.hears(from) => self.strangers += 1,
-            Some((&FRAME_SYNC, frame)) => {
-                let outputs = self.replica.receive(from, frame, now_ms);
-                self.take(outputs, out);
-            }
             Some((&FRAME_PRESENCE, record)) => self.presence(from, record, now_ms, out),
+            Some((&FRAME_ASK_HELD, asked)) => self.asked_held(from, asked, out),
+            Some((&FRAME_HELD, told)) => self.held(from, told, now_ms, out),
+            Some((&FRAME_FINALITY, said)) => self.finality_frame(from, said, now_ms, out),
+            Some((&FRAME_CERTIFICATE, told)) => self.certificate_frame(from, told, now_ms, out),
+            Some((&FRAME_HEIGHT, told)) => self.height_frame(from, told, now_ms, out),
             _ => self.sees().unknown_frames += 1,
         }
     }
@@ -528,32 +696,6 @@ impl Node {
         }
     }
 
-    fn submit(&mut self, token: u64, command: Vec<u8>, id: CommandId, now_ms: u64, out: &mut Vec<Output>) {
-        // A command that is in the log already is answered with what became of it: a client that lost the
-        // answer asks again with the same bytes.
-        if self.fold.cloud().commands.get(&id).is_none() {
-            let op = self.try_append(vec![Report::Carry(Carry { command })], now_ms, out);
-            if let Err(error) = op {
-                out.push(Output::Reply {
-                    token,
-                    reply: Err(SubmitError::Append(error.to_string())),
-                });
-                return;
-            }
-        }
-        let cloud = self.fold.cloud();
-        let reply = match cloud.commands.get(&id) {
-            Some(record) => Ok(Submitted {
-                op: record.op,
-                outcome: record.outcome.clone(),
-            }),
-            None => Err(SubmitError::Append(
-                "the fold has no record of the command".into(),
-            )),
-        };
-        out.push(Output::Reply { token, reply });
-    }
-
     /// Decides until nothing follows: what is reported changes the view, and that may call for more.
     fn settle(&mut self, now_ms: u64, out: &mut Vec<Output>) {
         for _ in 0..SETTLE_ROUNDS_MAX {
@@ -563,10 +705,14 @@ impl Node {
             self.dirty = false;
             self.decided_ms = now_ms;
             let cloud = self.fold.cloud();
+            let places_nothing = self.alarm().is_some();
             let actions = crate::decide::decide(&cloud, &self.observed, &self.me, now_ms);
             let mut reports = Vec::new();
             for action in self.pace.filter(actions, now_ms) {
                 match action {
+                    // Two that place with one key would undo each other's work, and nothing certified what
+                    // a node with an alarm sees.
+                    Action::Report(Report::PlaceInstance(_)) if places_nothing => {}
                     Action::Report(report) => reports.push(report),
                     action => {
                         self.note_begun(&action);
@@ -581,82 +727,11 @@ impl Node {
             }
         }
     }
+}
 
-    /// Appends reports that were decided. One that cannot be appended is decided again later, more slowly, and
-    /// holds back no other.
-    fn append(&mut self, mut reports: Vec<Report>, now_ms: u64, out: &mut Vec<Output>) {
-        if self.try_append(reports.clone(), now_ms, out).is_ok() {
-            return;
-        }
-        if reports.len() > 1 {
-            reports.retain(|report| self.try_append(vec![report.clone()], now_ms, out).is_err());
-        }
-        for report in reports {
-            let key = ActionKey::Report(ReportKey::of(&report));
-            self.pace.done(&key, false, now_ms);
-        }
-    }
-
-    /// Appends a report that nobody decides again. While the log cannot take it, it is tried again with each
-    /// presence.
-    fn say(&mut self, report: Report, now_ms: u64, out: &mut Vec<Output>) {
-        let said = self.try_append(vec![report.clone()], now_ms, out);
-        if let Err(replica::AppendError::ClockAhead(_)) = said {
-            if self.unsaid.len() == UNSAID_MAX {
-                self.unsaid.remove(0);
-            }
-            self.unsaid.push(report);
-        }
-    }
-
-    fn try_append(
-        &mut self,
-        reports: Vec<Report>,
-        now_ms: u64,
-        out: &mut Vec<Output>,
-    ) -> Result<OpId, replica::AppendError> {
-        let (op, outputs) = self.replica.append(reports, now_ms)?;
-        self.take(outputs, out);
-        Ok(op)
-    }
-
-    /// Folds what the replica admitted and passes the rest on.
-    fn take(&mut self, outputs: Vec<replica::Output>, out: &mut Vec<Output>) {
-        for output in outputs {
-            match output {
-                replica::Output::Send { to, frame } => {
-                    out.push(Output::Send {
-                        to,
-                        bytes: framed(FRAME_SYNC, &frame),
-                    });
-                }
-                replica::Output::Disconnect { peer, why } => {
-                    // Till it is up again nothing else of it is heard either.
-                    self.peers.remove(&peer);
-                    out.push(Output::Disconnect {
-                        peer,
-                        why: why.to_string(),
-                    });
-                }
-                replica::Output::Admitted(ops) => {
-                    let changes = self.fold.apply(ops.clone());
-                    let mut journal = Vec::with_capacity(changes.len());
-                    for change in changes {
-                        journal.push(JournalRecord {
-                            offset: self.journal_next,
-                            op: change.op,
-                            entry: change.entry,
-                            outcome: ledger::codec::encode(&change.outcome),
-                            turned: change.turned,
-                        });
-                        self.journal_next += 1;
-                    }
-                    out.push(Output::Persist { ops, journal });
-                    self.dirty = true;
-                }
-            }
-        }
-    }
+/// The frame by which a shell does [`Output::TellCertificates`]: one for each certificate.
+pub fn certificate_frame(certificate: &Certificate) -> Vec<u8> {
+    framed(FRAME_CERTIFICATE, &certificate.encode())
 }
 
 fn framed(kind: u8, bytes: &[u8]) -> Vec<u8> {

@@ -273,6 +273,7 @@ mod tests {
                 incarnation: 1,
                 started: at,
                 announced: None,
+                renewed_ms: 1,
             },
         );
         cloud

@@ -22,6 +22,9 @@ pub struct Options {
     pub seed: u64,
     /// How many nodes.
     pub nodes: usize,
+    /// How many of them, from the first on, certify checkpoints; with none all stays tentative.
+    #[serde(default)]
+    pub witnesses: usize,
     /// How long people ask for things and faults happen.
     pub busy_ms: u64,
     /// How long the healed network may take to settle afterwards.
@@ -84,6 +87,11 @@ impl Options {
         Self {
             seed,
             nodes,
+            witnesses: match chance.between(0, 9) {
+                0 => 0,
+                1..=3 => 1,
+                _ => nodes.min(7),
+            },
             busy_ms: chance.between(30_000, 120_000),
             settle_ms: 180_000,
             calm_ms: 40_000,
@@ -128,6 +136,7 @@ impl Options {
         let count = u64::from(COUNT_MAX);
         let bounds = [
             ("nodes", self.nodes as u64, 1, NODES_MAX as u64),
+            ("witnesses", self.witnesses as u64, 0, self.nodes as u64),
             ("busy_ms", self.busy_ms, 5_000, phase),
             ("settle_ms", self.settle_ms, 1, phase),
             ("calm_ms", self.calm_ms, 0, phase),

@@ -17,6 +17,13 @@ pub enum Event {
         /// In which life.
         life: u64,
     },
+    /// A time comes that a node waits for.
+    Wake {
+        /// Which.
+        node: usize,
+        /// In which life.
+        life: u64,
+    },
     /// A frame arrives.
     Frame {
         /// From whom.

@@ -33,6 +33,8 @@ pub struct Station {
     pub node: Option<Node>,
     /// Counts starts of the process: what was meant for an earlier one does not reach it.
     pub life: u64,
+    /// When the node is to be woken next, in simulated time.
+    pub wakes_ms: u64,
     /// Counts losses of the host's power.
     pub power: u64,
     /// Its disk.
@@ -49,12 +51,12 @@ impl Station {
     /// The place of a node of a run.
     pub fn new(
         index: usize,
+        secret: SecretKey,
         genesis: &Genesis,
         admin: &SecretKey,
         options: &Options,
         chance: &mut Chance,
     ) -> Self {
-        let secret = SecretKey::from_seed(chance.bytes());
         let id = secret.node_id();
         let invitation = Invitation {
             genesis: genesis.clone(),
@@ -69,6 +71,7 @@ impl Station {
             compute: has(),
             builder: has(),
             edge: has(),
+            witness: true,
         };
         let skew = options.skew_max_ms;
         let mishaps = Mishaps {
@@ -85,6 +88,7 @@ impl Station {
             skew_ms: chance.between(0, 2 * skew) as i64 - skew as i64,
             node: None,
             life: 0,
+            wakes_ms: 0,
             power: 0,
             disk: Disk::default(),
             host: Host::new(mishaps, chance.fork()),
@@ -131,7 +135,7 @@ impl Station {
                 seed: chance.bytes(),
                 verify,
             },
-            stored: self.disk.ops().to_vec(),
+            stored: self.disk.held(),
             journal_next: self.disk.journal_next(),
             me: Me {
                 node: self.id,
@@ -147,6 +151,7 @@ impl Station {
                 addresses: vec![address(self.index)],
                 ipv4: vec![Ipv4Addr::new(10, 0, 0, self.index as u8 + 1)],
                 capacity,
+                payout: None,
             },
         };
         let (node, outputs) = Node::open(setup, self.clock(now_ms))?;

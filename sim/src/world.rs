@@ -12,13 +12,14 @@ use anyhow::{Context, Result};
 use ledger::admit::Verify;
 use ledger::codec;
 use ledger::command::SignedCommand;
+use ledger::finality::witness::WitnessSet;
 use ledger::genesis::Genesis;
 use ledger::id::{CommandId, InstanceId};
 use ledger::key::SecretKey;
 use ledger::op::Op;
 use ledger::report::Report;
 use reactors::action::Action;
-use reactors::node::{HostEvent, Input, Node, Output, TICK_MS};
+use reactors::node::{HostEvent, Input, Node, Output, TICK_MS, Wait, certificate_frame};
 
 use crate::chance::Chance;
 use crate::checks::{self, Holds, Place, Violation};
@@ -45,6 +46,9 @@ const LOOK_EVERY_MS: u64 = 1_000;
 
 /// How long a person waits for an answer before asking again.
 const ASK_AGAIN_MS: u64 = 3_000;
+
+/// Certificates that a peer is sent at once, at most.
+const CERTIFICATES_AT_ONCE: usize = 32;
 
 /// How often a person asks again.
 const ASK_AGAIN_MAX: u32 = 3;
@@ -84,16 +88,22 @@ impl World {
         options.check()?;
         let mut chance = Chance::new(options.seed);
         let admin = SecretKey::from_seed(chance.bytes());
+        let secrets: Vec<SecretKey> = (0..options.nodes)
+            .map(|_| SecretKey::from_seed(chance.bytes()))
+            .collect();
+        let witnesses = secrets.iter().take(options.witnesses).map(SecretKey::node_id);
         let genesis = Genesis {
             name: "simulated".into(),
             admins: vec![admin.public()],
             admins_needed: 1,
-            witnesses: Default::default(),
+            witnesses: WitnessSet::of_equals(witnesses).context("the witnesses of the run")?,
             created_ms: EPOCH_MS,
             salt: chance.bytes(),
         };
-        let stations = (0..options.nodes)
-            .map(|index| Station::new(index, &genesis, &admin, &options, &mut chance))
+        let stations = secrets
+            .into_iter()
+            .enumerate()
+            .map(|(index, secret)| Station::new(index, secret, &genesis, &admin, &options, &mut chance))
             .collect();
         let network = Network::new(&options, chance.fork());
         let workload = Workload::new(genesis.network(), chance.fork());
@@ -307,6 +317,7 @@ impl World {
                 self.after(TICK_MS, Event::Tick { node, life });
                 self.give(node, Input::Tick);
             }
+            Event::Wake { node, life } if self.lives(node, life) => self.give(node, Input::Tick),
             Event::Frame {
                 from,
                 to,
@@ -326,7 +337,11 @@ impl World {
             Event::Tell { node, life, events } if self.lives(node, life) => {
                 self.give_all(node, events.into_iter().map(Input::Host).collect());
             }
-            Event::Tick { .. } | Event::Frame { .. } | Event::Adopt { .. } | Event::Tell { .. } => {}
+            Event::Tick { .. }
+            | Event::Wake { .. }
+            | Event::Frame { .. }
+            | Event::Adopt { .. }
+            | Event::Tell { .. } => {}
             Event::Connected { a, b, lives } => self.connect(a, b, lives),
             Event::Cut { at, peer, life } => {
                 let apart = !self.linked.contains(&pair(at, peer));
@@ -522,6 +537,7 @@ impl World {
                 token,
                 id,
                 command: command.bytes().to_vec(),
+                wait: Wait::Tentative,
             },
         );
         let answer = self.answers.remove(&token).flatten();
@@ -553,15 +569,27 @@ impl World {
         if let Some(core) = self.stations[node].node.as_mut().filter(|_| !inputs.is_empty()) {
             let outputs = core.handle_all(inputs, now_ms);
             self.perform(node, outputs);
+            self.wake(node, now_ms);
+        }
+    }
+
+    /// Lets a tick come when the node waits for a time.
+    fn wake(&mut self, node: usize, clock_ms: u64) {
+        let deadline = self.stations[node].node.as_ref().and_then(Node::deadline);
+        let Some(deadline) = deadline else { return };
+        let life = self.stations[node].life;
+        let at_ms = self.now_ms + deadline.saturating_sub(clock_ms).clamp(1, TICK_MS);
+        let wakes = &mut self.stations[node].wakes_ms;
+        if *wakes <= self.now_ms || *wakes > at_ms {
+            *wakes = at_ms;
+            self.queue.at(at_ms, Event::Wake { node, life });
         }
     }
 
     /// Does what the daemon's shell does: writes first, then the rest. A doomed node crashes before the
     /// write, after it, or with a part of the rest done.
     fn perform(&mut self, node: usize, outputs: Vec<Output>) {
-        let writes = outputs
-            .iter()
-            .any(|output| matches!(output, Output::Persist { .. }));
+        let writes = outputs.iter().any(|output| matches!(output, Output::Persist(_)));
         let doomed = self.stations[node].doomed && writes;
         if doomed && self.chance.permille(400) {
             self.crash(node, "crash before a write");
@@ -570,9 +598,15 @@ impl World {
         let mut rest = Vec::new();
         for output in outputs {
             match output {
-                Output::Persist { ops, journal } => {
-                    self.note_own(node, &ops);
-                    self.stations[node].disk.append(ops, journal);
+                Output::Persist(durable) => {
+                    self.note_own(node, &durable.ops);
+                    for certificate in &durable.certificates {
+                        let (height, heads) =
+                            (certificate.checkpoint.height, certificate.checkpoint.heads.len());
+                        let text = format!("node {node}: height {height} is final, {heads} chains go on");
+                        self.trace.note(self.now_ms, &text);
+                    }
+                    self.stations[node].disk.write(durable);
                 }
                 other => rest.push(other),
             }
@@ -612,6 +646,17 @@ impl World {
                     );
                 }
             }
+            Output::TellCertificates { to, from_height } => {
+                let stored = self.stations[node].disk.certificates(from_height);
+                let frames: Vec<_> = stored
+                    .iter()
+                    .take(CERTIFICATES_AT_ONCE)
+                    .map(certificate_frame)
+                    .collect();
+                for bytes in frames {
+                    self.perform_one(node, Output::Send { to, bytes });
+                }
+            }
             Output::Disconnect { peer, why } => {
                 let seen = format!("node {node} broke with an honest peer, {}: {why}", peer.short());
                 self.note(Err(Violation {
@@ -619,7 +664,7 @@ impl World {
                     seen,
                 }));
             }
-            Output::Persist { .. } => {}
+            Output::Persist(_) => {}
             Output::Reply { token, reply } => {
                 let Some(command) = self.tokens.remove(&token) else {
                     return;

@@ -34,6 +34,7 @@ use vmm::spec::{Health, MachineId, MachineSpec, Nic, Restart, Workload};
 fn world() -> World {
     let options = Options {
         nodes: 3,
+        witnesses: 0,
         busy_ms: 30_000,
         calm_ms: 0,
         commands: 45,
@@ -58,6 +59,7 @@ const ALL: Roles = Roles {
     compute: true,
     builder: true,
     edge: true,
+    witness: true,
 };
 
 impl Scene {
@@ -246,7 +248,7 @@ fn a_view_that_its_ops_do_not_give_is_seen() {
     let (_, node) = world.nodes().next().unwrap();
     let log = || node.replica().log().iter();
     let check = |cloud: &Cloud, skip: usize| {
-        fold::is_the_fold_of_its_ops(0, world.genesis(), log().skip(skip), cloud, |op| {
+        fold::is_the_fold_of_its_ops(0, world.genesis(), log().skip(skip), &[], cloud, |op| {
             node.outcomes(op)
         })
     };
@@ -258,7 +260,7 @@ fn a_view_that_its_ops_do_not_give_is_seen() {
     violates(check(&broken, 0), "fold", "not what its ops give");
     violates(check(&cloud, 1), "fold", "not what its ops give");
     let told = |_| Some(&[][..]);
-    let wrong = fold::is_the_fold_of_its_ops(0, world.genesis(), log(), &cloud, told);
+    let wrong = fold::is_the_fold_of_its_ops(0, world.genesis(), log(), &[], &cloud, told);
     violates(wrong, "fold", "from the beginning it is");
 }
 
@@ -296,7 +298,7 @@ fn a_journal_that_leaves_something_out_is_seen() {
         records.push(again);
     };
     violates(broken(twice), "journal", "told as new twice");
-    let silent = journal::tells_everything(0, disk.ops(), disk.journal(), |_| None);
+    let silent = journal::tells_everything(0, disk.ops(), &[], |_| None);
     violates(silent, "journal", "does not say what became");
 }
 

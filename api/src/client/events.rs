@@ -150,7 +150,8 @@ impl State {
         }
         self.retry = RETRY_FIRST;
         // The server tells where it is without an event, so that one who heard nothing resumes there too.
-        if raw.event.as_deref() == Some(crate::EVENT_POSITION) {
+        let kind = raw.event.as_deref();
+        if kind == Some(crate::EVENT_POSITION) || kind == Some(crate::EVENT_CHECKPOINT) {
             return Step::Again;
         }
         match serde_json::from_str(&raw.data) {

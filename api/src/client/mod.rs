@@ -31,6 +31,7 @@ use crate::views::builds::BuildView;
 use crate::views::commands::{CommandAnswer, CommandView};
 use crate::views::domains::DomainView;
 use crate::views::instances::InstanceView;
+use crate::views::ledger::LedgerView;
 use crate::views::nodes::NodeView;
 use crate::views::ops::OpView;
 use crate::views::status::{NetworkView, ReadyView, StatusView, VerifyReport};
@@ -196,14 +197,53 @@ pub struct LogStream {
     pub bytes: BoxStream<'static, Result<Bytes, ClientError>>,
 }
 
-/// Whether an answer waits for the outcome.
+/// What the answer to a command waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WaitFor {
     /// The answer has the tentative outcome; a void command is an error.
     #[default]
     Tentative,
+    /// As [`Self::Tentative`], once so many other nodes hold the command durably.
+    Replicated(u8),
+    /// The answer comes once the command is final: its outcome stands for ever.
+    Final,
     /// The answer comes once the command is durable.
     Nothing,
+}
+
+impl std::fmt::Display for WaitFor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            WaitFor::Tentative => f.write_str("tentative"),
+            WaitFor::Replicated(others) => write!(f, "replicated:{others}"),
+            WaitFor::Final => f.write_str("final"),
+            WaitFor::Nothing => f.write_str("none"),
+        }
+    }
+}
+
+/// The text does not say what to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`tentative`, `final`, `replicated:N` with N from 1 to 255, or `none` is expected")]
+pub struct ParseWaitError;
+
+impl std::str::FromStr for WaitFor {
+    type Err = ParseWaitError;
+
+    fn from_str(text: &str) -> Result<Self, ParseWaitError> {
+        match text {
+            "tentative" => Ok(WaitFor::Tentative),
+            "final" => Ok(WaitFor::Final),
+            "none" => Ok(WaitFor::Nothing),
+            _ => {
+                let others = text.strip_prefix("replicated:").ok_or(ParseWaitError)?;
+                match others.parse() {
+                    Ok(others @ 1..) => Ok(WaitFor::Replicated(others)),
+                    _ => Err(ParseWaitError),
+                }
+            }
+        }
+    }
 }
 
 impl Client {
@@ -249,11 +289,8 @@ impl Client {
     /// Submits a command. A command that is void is a [`ClientError::Problem`] with its reason; to submit
     /// the same command again, after a broken connection, brings its first outcome and no second op.
     pub async fn submit(&self, command: &SignedCommand, wait: WaitFor) -> Result<CommandAnswer, ClientError> {
-        let wait = match wait {
-            WaitFor::Tentative => "tentative",
-            WaitFor::Nothing => "none",
-        };
-        let url = self.url(path::COMMANDS, &[("wait", wait.into())]);
+        let wait = wait.to_string();
+        let url = self.url(path::COMMANDS, &[("wait", wait)]);
         let request = self
             .http
             .post(url.clone())
@@ -347,6 +384,21 @@ impl Client {
     /// An op by its id.
     pub async fn op(&self, id: OpId) -> Result<One<OpView>, ClientError> {
         self.one(path::OP, &id.to_string()).await
+    }
+
+    /// The ledger of the node, for its operator.
+    pub async fn ledger(&self) -> Result<LedgerView, ClientError> {
+        self.get(path::LEDGER, &[]).await
+    }
+
+    /// The whole log of the node as one file, see [`ledger::export`].
+    pub async fn export_ops(&self) -> Result<Bytes, ClientError> {
+        let url = self.url(path::OPS_EXPORT, &[]);
+        let answer = send(&url, self.http.get(url.clone())).await?;
+        answer
+            .bytes()
+            .await
+            .map_err(move |source| transport(&url, source))
     }
 
     /// Has the node check its whole log again. Takes as long as it takes.

@@ -124,12 +124,12 @@ const RECENT_MAX: usize = 4096;
 /// Commands that were submitted through this API lately: the same one twice at a time makes one op.
 #[derive(Default)]
 struct Recent {
-    slots: HashMap<CommandId, Arc<OnceCell<Submitted>>>,
-    order: VecDeque<CommandId>,
+    slots: HashMap<(CommandId, Wait), Arc<OnceCell<Submitted>>>,
+    order: VecDeque<(CommandId, Wait)>,
 }
 
 impl Recent {
-    fn slot(&mut self, id: CommandId) -> Arc<OnceCell<Submitted>> {
+    fn slot(&mut self, id: (CommandId, Wait)) -> Arc<OnceCell<Submitted>> {
         if let Some(slot) = self.slots.get(&id) {
             return Arc::clone(slot);
         }
@@ -180,7 +180,7 @@ impl App {
             .recent
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .slot(command.id());
+            .slot((command.id(), wait));
         let door = Arc::clone(&self.door);
         let task = tokio::spawn(async move {
             let mut first = false;

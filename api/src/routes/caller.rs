@@ -66,19 +66,21 @@ fn check(parts: &Parts, app: &App, with_body: bool) -> Result<(AccountId, Option
         }
     })?;
     let cloud = app.door.cloud();
-    let account = *cloud.keys.get(&signed.key).ok_or_else(|| {
+    let key = cloud.keys.get(&signed.key).ok_or_else(|| {
         Problem::new(
             ErrorCode::NoAccount,
             "the key that signed the request signs for no account",
         )
         .hint("open one with `form account open NAME`")
     })?;
+    key.check(now_ms())
+        .map_err(|why| Problem::new(ErrorCode::of_void(&why), why.to_string()))?;
     let mut replays = app.replays.lock().unwrap_or_else(PoisonError::into_inner);
     replays.admit(&signed, now_s).map_err(|error| match error {
         ReplayError::Replayed => Problem::new(ErrorCode::ReplayedRequest, error.to_string()),
         ReplayError::Full => Problem::new(ErrorCode::Busy, error.to_string()),
     })?;
-    Ok((account, signed.content))
+    Ok((key.account, signed.content))
 }
 
 /// What is private is for its owner.

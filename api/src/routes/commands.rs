@@ -10,10 +10,11 @@ use ledger::command::{Body, COMMAND_BYTES_MAX, LIFETIME_MS_MAX, SignedCommand};
 use ledger::id::CommandId;
 use projections::outcome::{Outcome, Void};
 use serde::Deserialize;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::IntoParams;
 
 use super::app::{App, now_ms};
 use super::ask::{Id, Query, find, one};
+use crate::client::WaitFor;
 use crate::door::{SubmitError, Submitted, Wait};
 use crate::path;
 use crate::problem::{ErrorCode, Problem};
@@ -27,20 +28,15 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct SubmitParams {
-    /// What the answer waits for.
-    #[serde(default)]
-    #[param(inline)]
-    wait: WaitWord,
+    /// What the answer waits for: `tentative` (durable here and folded: the outcome is known, and may turn),
+    /// `replicated:N` (and N other nodes hold it durably, so that it outlives this node), `final` (a certificate
+    /// covers it: the outcome stands for ever), or `none` (durable here).
+    #[serde(default = "tentative")]
+    wait: String,
 }
 
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-enum WaitWord {
-    /// Durable and folded: the outcome is known, and may turn till it is final.
-    #[default]
-    Tentative,
-    /// Durable only.
-    None,
+fn tentative() -> String {
+    WaitFor::Tentative.to_string()
 }
 
 /// Submits a signed command.
@@ -65,7 +61,8 @@ enum WaitWord {
         (status = 410, description = "The thing that it is about was deleted", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "Larger than a command can be", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "It has expired, asks to count for too long, is of a kind that is not known, or a rule stands against it", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The node is busy, shuts down, or its clock is off", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The node is busy, shuts down, cannot write, or its clock is off", body = Problem, content_type = "application/problem+json"),
+        (status = 504, description = "It is in the log; what else was waited for did not come in time", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn submit(
@@ -74,6 +71,13 @@ pub(crate) async fn submit(
     headers: HeaderMap,
     body: body::Body,
 ) -> Result<(StatusCode, Json<CommandAnswer>), Problem> {
+    let wait = match params.wait.parse() {
+        Ok(WaitFor::Tentative) => Wait::Tentative,
+        Ok(WaitFor::Replicated(others)) => Wait::Replicated(others),
+        Ok(WaitFor::Final) => Wait::Final,
+        Ok(WaitFor::Nothing) => Wait::Durable,
+        Err(error) => return Err(Problem::new(ErrorCode::Malformed, format!("`wait`: {error}"))),
+    };
     let bytes = read(&app, &headers, body).await?;
     let command = SignedCommand::decode(app.door.cloud().network, &bytes)
         .map_err(|error| Problem::new(ErrorCode::Malformed, error.to_string()))?;
@@ -83,8 +87,19 @@ pub(crate) async fn submit(
         return Err(problem(&Void::Forged)
             .hint("sign for this network (`GET /v1/network`): the network's id is part of what is signed"));
     }
+    // What is in the log is not judged again; only the wait may be another one.
     if let Some(answer) = first_outcome(&app, id) {
-        return answer;
+        let waits = matches!(wait, Wait::Replicated(_) | Wait::Final);
+        // A void outcome may turn as well, and only its certificate ends that.
+        if !waits || (answer.is_err() && wait != Wait::Final) {
+            return answer;
+        }
+        let kind = command.command().body.name();
+        let (submitted, _) = app
+            .submit_once(command, wait)
+            .await
+            .map_err(|error| submit_problem(id, error))?;
+        return as_outcome(kind, &submitted, true, wait);
     }
     let now_ms = now_ms();
     let not_after_ms = command.command().not_after_ms;
@@ -100,11 +115,10 @@ pub(crate) async fn submit(
     welcome(&app, &command)?;
 
     let kind = command.command().body.name();
-    let wait = match params.wait {
-        WaitWord::Tentative => Wait::Tentative,
-        WaitWord::None => Wait::Durable,
-    };
-    let (submitted, repeated) = app.submit_once(command, wait).await.map_err(submit_problem)?;
+    let (submitted, repeated) = app
+        .submit_once(command, wait)
+        .await
+        .map_err(|error| submit_problem(id, error))?;
     match (&submitted.outcome, wait) {
         // Another node was given the same command, and its op comes first.
         (Some(Outcome::Void(Void::Replayed)), _) => {
@@ -112,12 +126,19 @@ pub(crate) async fn submit(
         }
         // Whoever submitted it first did not wait.
         (None, Wait::Tentative) => folded(&app, id).await,
-        (Some(Outcome::Void(void)), Wait::Tentative) => {
-            let mut problem = void_problem(id, void);
+        _ => as_outcome(kind, &submitted, repeated, wait),
+    }
+}
+
+/// The answer to a command that is in the log: a void one is a problem, where its outcome was waited for.
+fn as_outcome(kind: &str, submitted: &Submitted, repeated: bool, wait: Wait) -> Answered {
+    match &submitted.outcome {
+        Some(Outcome::Void(void)) if wait != Wait::Durable => {
+            let mut problem = void_problem(submitted.id, void);
             problem.op = Some(submitted.op);
             Err(problem)
         }
-        _ => Ok(answer(kind.to_owned(), &submitted, repeated, wait)),
+        _ => Ok(answer(kind.to_owned(), submitted, repeated, wait)),
     }
 }
 
@@ -149,7 +170,11 @@ pub(crate) async fn command(State(app): State<App>, Id(id): Id) -> Result<Json<O
 fn welcome(app: &App, command: &SignedCommand) -> Result<(), Problem> {
     let cloud = app.door.cloud();
     let (id, command) = (command.id(), command.command());
-    if cloud.keys.contains_key(&command.key) {
+    let key = cloud.keys.get(&command.key);
+    if let Some(why) = key.and_then(|key| key.check(now_ms()).err()) {
+        return Err(void_problem(id, &why));
+    }
+    if key.is_some() || cloud.admins.contains_key(&command.key) {
         return Ok(());
     }
     if let Some(first) = command
@@ -234,7 +259,12 @@ fn first_outcome(app: &App, id: CommandId) -> Option<Answered> {
         position: cloud.position,
         outcome: Some(record.outcome.clone()),
     };
-    Some(Ok(answer(record.kind.clone(), &submitted, true, Wait::Tentative)))
+    Some(Ok(answer(
+        record.kind_name().to_owned(),
+        &submitted,
+        true,
+        Wait::Tentative,
+    )))
 }
 
 /// The outcome of a command that is in the log and not folded yet. The layer around bounds the time.
@@ -247,7 +277,7 @@ async fn folded(app: &App, id: CommandId) -> Answered {
         }
         // The view may be published a little after the journal grew: look again soon in any case.
         if let Ok(Err(_)) = tokio::time::timeout(LOOK_AGAIN, end.changed()).await {
-            return Err(submit_problem(SubmitError::ShuttingDown));
+            return Err(submit_problem(id, SubmitError::ShuttingDown));
         }
     }
 }
@@ -289,17 +319,26 @@ fn void_problem(id: CommandId, void: &Void) -> Problem {
     }
 }
 
-fn submit_problem(error: SubmitError) -> Problem {
+fn submit_problem(id: CommandId, error: SubmitError) -> Problem {
     let code = match error {
         SubmitError::Busy => ErrorCode::Busy,
         SubmitError::ShuttingDown => ErrorCode::ShuttingDown,
         SubmitError::ClockOff(_) => ErrorCode::ClockOff,
+        SubmitError::NotWritten(_) => ErrorCode::NotWritten,
+        SubmitError::NotYet(_) => ErrorCode::NotYet,
         SubmitError::Failed(_) => ErrorCode::Internal,
     };
-    let problem = Problem::new(code, error.to_string());
+    let mut problem = Problem::new(code, error.to_string());
     match code {
         ErrorCode::ClockOff => problem.hint("submit to another node, or set this host's clock right"),
         ErrorCode::Internal => problem,
+        ErrorCode::NotYet => {
+            problem.command = Some(id);
+            problem.hint("the command stands: submit the same bytes again to wait on")
+        }
+        ErrorCode::NotWritten => {
+            problem.hint("submit the same bytes to another node, or make room on this node's disk")
+        }
         _ => problem.hint("submit the same bytes again in a moment, here or at another node"),
     }
 }

@@ -19,10 +19,10 @@ use utoipa::IntoParams;
 use super::app::{App, place};
 use super::ask::{Query, parse};
 use super::ops::read_problem;
-use crate::door::{JournalEntry, ReadError};
+use crate::door::{JournalEntry, ReadError, Told};
 use crate::problem::{ErrorCode, Problem};
-use crate::views::events::{EventCursor, EventView, JournalPosition};
-use crate::{EVENT_POSITION, path};
+use crate::views::events::{CheckpointEvent, EventCursor, EventView, JournalPosition};
+use crate::{EVENT_CHECKPOINT, EVENT_POSITION, path};
 
 /// Entries of the journal that are read at once.
 const PAGE: usize = 64;
@@ -44,7 +44,9 @@ pub(crate) struct EventParams {
 
 /// What happens, as server-sent events.
 ///
-/// Each event's type is its kind, its data an `EventView`. Events of type `position` tell where the stream is when
+/// Each event's type is its kind, its data an `EventView`. An event of type `Checkpoint`, its data a
+/// `CheckpointEvent`, tells that a certificate came: what it covers stands for ever as it was told last; what it
+/// turned is told before it. Events of type `position` tell where the stream is when
 /// there is nothing else to tell, at the beginning and every 15 seconds. Resume with the last id as
 /// `Last-Event-ID`: every event comes at least once.
 #[utoipa::path(
@@ -183,27 +185,31 @@ impl Stream {
     }
 
     fn wanted(&self, entry: &JournalEntry) -> Option<Event> {
-        let cloud = self.app.door.cloud();
-        if entry.entry >= entry.op.body().entries.len() {
-            tracing::error!(
-                "the journal names entry {} of op {}, which has fewer",
-                entry.entry,
-                entry.op.id()
-            );
+        let (kind, data) = match &entry.told {
+            Told::Entry(told) => {
+                if told.entry >= told.op.body().entries.len() {
+                    tracing::error!(
+                        "the journal names entry {} of op {}, which has fewer",
+                        told.entry,
+                        told.op.id()
+                    );
+                    return None;
+                }
+                let view = EventView::new(&self.app.door.cloud(), entry.offset, told);
+                let data = serde_json::to_string(&view).expect("a view is plain values");
+                (view.entry.kind, data)
+            }
+            Told::Checkpoint(id, told) => {
+                let view = CheckpointEvent::new(entry.offset, *id, told);
+                let data = serde_json::to_string(&view).expect("a view is plain values");
+                (EVENT_CHECKPOINT.to_owned(), data)
+            }
+        };
+        if !self.kinds.is_empty() && !self.kinds.contains(&kind) {
             return None;
         }
-        let view = EventView::new(&cloud, entry);
-        if !self.kinds.is_empty() && !self.kinds.contains(&view.entry.kind) {
-            return None;
-        }
-        let data = serde_json::to_string(&view).expect("a view is plain values");
         // A kind that this build does not know has blanks in its name, and a line break nowhere.
-        Some(
-            Event::default()
-                .id(self.cursor())
-                .event(&view.entry.kind)
-                .data(data),
-        )
+        Some(Event::default().id(self.cursor()).event(&kind).data(data))
     }
 
     fn position(&self) -> Event {

@@ -48,6 +48,7 @@ fn short() -> OpenApiRouter<App> {
         .routes(routes!(domains::domain))
         .routes(routes!(ops::ops))
         .routes(routes!(ops::op))
+        .routes(routes!(ops::ledger))
         .routes(routes!(status::status))
         .routes(routes!(status::network))
 }
@@ -57,6 +58,7 @@ fn short() -> OpenApiRouter<App> {
 fn others() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(ops::verify))
+        .routes(routes!(ops::export))
         .routes(routes!(events::events))
         .routes(routes!(uploads::upload))
         .routes(routes!(logs::instance_logs))

@@ -3,15 +3,19 @@
 use std::time::Instant;
 
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::app::{App, PAUSES};
 use super::ask::{self, Id, Query, limit, one, page, parse, resolve};
-use crate::door::{OpsQuery, ReadError};
+use crate::door::{Answer, OpsQuery, ReadError};
 use crate::path;
 use crate::problem::{ErrorCode, Problem};
+use crate::views::ledger::LedgerView;
 use crate::views::ops::OpView;
 use crate::views::status::VerifyReport;
 use crate::views::{One, Page};
@@ -102,18 +106,51 @@ pub(crate) async fn op(State(app): State<App>, Id(id): Id) -> Result<Json<One<Op
     )
 )]
 pub(crate) async fn verify(State(app): State<App>) -> Result<Json<VerifyReport>, Problem> {
+    one_at_a_time(&app, app.door.verify()).await.map(Json)
+}
+
+/// The whole log of the node as one file.
+///
+/// It holds what the members of the network share: ops, certificates and proofs of forks, no key. Its format is
+/// drawn in `ledger/src/export.rs`; `form restore` reads it.
+#[utoipa::path(
+    get, path = path::OPS_EXPORT, tag = "ops",
+    responses(
+        (status = 200, body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = "default", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn export(State(app): State<App>) -> Result<Response, Problem> {
+    let bytes: Bytes = one_at_a_time(&app, app.door.export()).await?;
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response())
+}
+
+/// What reads the whole log is done for one at a time, with a pause after it.
+async fn one_at_a_time<T>(app: &App, work: Answer<'_, Result<T, ReadError>>) -> Result<T, Problem> {
     let busy = |what: &str| Problem::new(ErrorCode::Busy, what).hint("try again in a moment");
     let mut last = app
         .verified
         .try_lock()
-        .map_err(|_| busy("this node is checking its log for somebody already"))?;
+        .map_err(|_| busy("this node is reading its whole log for somebody already"))?;
     if last.is_some_and(|(ended, took)| ended.elapsed() < took * PAUSES) {
-        return Err(busy("this node has checked its log just now"));
+        return Err(busy("this node has read its whole log just now"));
     }
     let began = Instant::now();
-    let report = app.door.verify().await;
+    let done = work.await;
     *last = Some((Instant::now(), began.elapsed()));
-    report.map(Json).map_err(read_problem)
+    done.map_err(read_problem)
+}
+
+/// The ledger of the answering node, for its operator.
+#[utoipa::path(
+    get, path = path::LEDGER, tag = "ops",
+    responses(
+        (status = 200, body = LedgerView),
+        (status = "default", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn ledger(State(app): State<App>) -> Result<Json<LedgerView>, Problem> {
+    app.door.ledger().await.map(Json).map_err(read_problem)
 }
 
 /// What the door could not read, as a problem.

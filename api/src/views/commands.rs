@@ -94,7 +94,7 @@ impl CommandView {
     pub fn new(id: CommandId, record: &CommandRecord) -> Self {
         Self {
             id,
-            kind: record.kind.clone(),
+            kind: record.kind_name().to_owned(),
             key: record.key,
             op: record.op,
             at_ms: record.at.ms(),

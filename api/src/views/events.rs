@@ -7,13 +7,14 @@
 use std::fmt;
 use std::str::FromStr;
 
-use ledger::id::{NodeId, OpId};
+use ledger::id::{CheckpointId, NodeId, OpId};
+use ledger::journal::CheckpointTold;
 use projections::cloud::Cloud;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::ops::EntryView;
-use crate::door::JournalEntry;
+use crate::door::EntryTold;
 
 /// Where a consumer goes on: in whose journal, and with which event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -78,16 +79,45 @@ pub struct JournalPosition {
 
 impl EventView {
     /// The event of a journal's entry.
-    pub fn new(cloud: &Cloud, entry: &JournalEntry) -> Self {
-        let op = &entry.op;
+    pub fn new(cloud: &Cloud, offset: u64, told: &EntryTold) -> Self {
+        let op = &told.op;
         Self {
-            offset: entry.offset,
+            offset,
             op: op.id(),
-            index: entry.entry as u64,
+            index: told.entry as u64,
             node: op.node(),
             at_ms: op.body().hlc.ms(),
-            turned: entry.turned,
-            entry: EntryView::new(cloud, op, entry.entry, Some(&entry.outcome)),
+            turned: told.turned,
+            entry: EntryView::new(cloud, op, told.entry, Some(&told.outcome)),
+        }
+    }
+}
+
+/// A certificate came: every event before this one whose op it covers is final.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CheckpointEvent {
+    /// Its number in the journal of the answering node.
+    pub offset: u64,
+    /// The checkpoint that was certified.
+    #[schema(value_type = String)]
+    pub checkpoint: CheckpointId,
+    /// Its height, from 1.
+    pub height: u64,
+    /// Certified time, in milliseconds since 1970.
+    pub time_ms: u64,
+    /// Ops that became final by it.
+    pub ops: u64,
+}
+
+impl CheckpointEvent {
+    /// The event of a record of the journal.
+    pub fn new(offset: u64, checkpoint: CheckpointId, told: &CheckpointTold) -> Self {
+        Self {
+            offset,
+            checkpoint,
+            height: told.height,
+            time_ms: told.time_ms,
+            ops: told.ops,
         }
     }
 }

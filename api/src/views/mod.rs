@@ -10,13 +10,14 @@ pub mod commands;
 pub mod domains;
 pub mod events;
 pub mod instances;
+pub mod ledger;
 pub mod nodes;
 pub mod ops;
 pub mod status;
 pub mod uploads;
 
-use ledger::command::instances::Shape;
-use ledger::id::AccountId;
+use ::ledger::command::instances::Shape;
+use ::ledger::id::AccountId;
 use projections::cloud::{Cloud, Position};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

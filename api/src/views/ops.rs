@@ -1,6 +1,7 @@
 //! Ops as people see them: what each entry says, who asked for it and what became of it.
 
 use data_encoding::HEXLOWER;
+use ledger::command::admin::Act;
 use ledger::command::{Body, SignedCommand};
 use ledger::entry::Entry;
 use ledger::id::{AccountId, CommandId, NetworkId, NodeId, OpId};
@@ -139,7 +140,10 @@ impl EntryView {
     /// An entry of `op`. `index` must be one of its entries.
     pub fn new(cloud: &Cloud, op: &Op, index: usize, outcome: Option<&Outcome>) -> Self {
         let read = ReadEntry::new(cloud.network, op.node(), &op.body().entries[index]);
-        let account = read.key.and_then(|key| cloud.keys.get(&key)).copied();
+        let account = read
+            .key
+            .and_then(|key| cloud.keys.get(&key))
+            .map(|key| key.account);
         Self {
             kind: read.kind,
             command: read.command,
@@ -252,18 +256,47 @@ fn subject_of_command(command: &SignedCommand) -> Option<Subject> {
             noun: Noun::Domain,
             id: release.name.clone(),
         },
+        Body::TransferCredits(transfer) => Subject {
+            noun: Noun::Account,
+            id: transfer.to.to_string(),
+        },
+        Body::GrantRights(grant) => Subject {
+            noun: Noun::Node,
+            id: grant.node.to_string(),
+        },
+        Body::PlaceHold(hold) => Subject {
+            noun: Noun::Node,
+            id: hold.node.to_string(),
+        },
+        Body::ReleaseHold(_) => return None,
+        Body::AddKey(_) | Body::RevokeKey(_) => return None,
+        Body::ApproveAct(approve) => match &approve.act {
+            Act::RevokeNode { node, .. } | Act::ReinstateNode(node) => Subject {
+                noun: Noun::Node,
+                id: node.to_string(),
+            },
+            Act::Mint { account, .. } => Subject {
+                noun: Noun::Account,
+                id: account.to_string(),
+            },
+            _ => return None,
+        },
     })
 }
 
 fn subject_of_report(node: NodeId, report: &Report) -> Option<Subject> {
     let (noun, id) = match report {
         Report::Carry(_) => return None,
-        Report::OpenChain(_) | Report::AnnounceNode(_) => (Noun::Node, node.to_string()),
+        Report::OpenChain(_) | Report::AnnounceNode(_) | Report::RenewMembership(_) => {
+            (Noun::Node, node.to_string())
+        }
         Report::ImageBuilt(built) => (Noun::Build, built.build.to_string()),
         Report::ImageFailed(failed) => (Noun::Build, failed.build.to_string()),
         Report::PlaceInstance(place) => (Noun::Instance, place.instance.to_string()),
         Report::CannotPlace(cannot) => (Noun::Instance, cannot.instance.to_string()),
         Report::InstanceChanged(changed) => (Noun::Instance, changed.instance.to_string()),
+        Report::Charge(_) | Report::EndHold(_) => return None,
+        Report::ReturnRights(rights) => (Noun::Account, rights.account.to_string()),
     };
     Some(Subject { noun, id })
 }

@@ -61,6 +61,11 @@ async fn the_same_command_again_brings_its_first_outcome_and_no_second_op() {
             (ErrorCode::NameTaken, 409)
         );
     }
+    // The view is published a little after the answer.
+    let limit = tokio::time::Instant::now() + Duration::from_secs(10);
+    while world.client.status().await.unwrap().position.ops < 4 && tokio::time::Instant::now() < limit {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     assert_eq!(world.client.status().await.unwrap().position.ops, 4);
 }
 

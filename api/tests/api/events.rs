@@ -21,10 +21,12 @@ fn announce(name: &str) -> AnnounceNode {
             compute: false,
             builder: false,
             edge: false,
+            witness: false,
         },
         addresses: vec![],
         ipv4: vec![],
         capacity: Capacity::default(),
+        payout: None,
     }
 }
 

@@ -10,6 +10,7 @@ use api::client::{Client, ClientError, WaitFor};
 use api::door::*;
 use api::problem::ErrorCode;
 use api::views::commands::CommandAnswer;
+use api::views::ledger::LedgerView;
 use api::views::nodes::Role;
 use api::views::status::{NodeStatus, VerifyReport};
 use api::{Limits, Server, serve_with};
@@ -121,6 +122,7 @@ impl Memory {
                 compute: true,
                 builder: false,
                 edge: false,
+                witness: false,
             },
             addresses: vec!["/ip4/127.0.0.1/tcp/1".into()],
             ipv4: vec![[127, 0, 0, 1].into()],
@@ -129,6 +131,7 @@ impl Memory {
                 memory_mib: 4096,
                 disk_gib: 40,
             },
+            payout: None,
         });
         memory
     }
@@ -164,12 +167,15 @@ impl Memory {
         (state.seq, state.previous) = (state.seq + 1, op.id());
         for change in state.fold.apply(vec![op.clone()]) {
             let offset = state.journal.len() as u64;
-            state.journal.push(JournalEntry {
-                offset,
+            let told = EntryTold {
                 op: op.clone(),
                 entry: change.entry as usize,
                 outcome: change.outcome,
                 turned: change.turned,
+            };
+            state.journal.push(JournalEntry {
+                offset,
+                told: Told::Entry(told),
             });
         }
         self.end.send_replace(state.journal.len() as u64);
@@ -198,7 +204,7 @@ impl Door for Memory {
                 .fold
                 .outcomes(op)
                 .map(|outcomes| outcomes[0].clone());
-            let outcome = outcome.filter(|_| wait == Wait::Tentative);
+            let outcome = outcome.filter(|_| wait != Wait::Durable);
             Ok(Submitted {
                 id: command.id(),
                 op,
@@ -230,6 +236,14 @@ impl Door for Memory {
             driver: None,
             counters: BTreeMap::from([("ledger".into(), BTreeMap::from([("admitted".into(), 7)]))]),
         }
+    }
+
+    fn final_cloud(&self) -> Arc<Cloud> {
+        self.state.lock().unwrap().fold.final_cloud()
+    }
+
+    fn ledger(&self) -> Answer<'_, Result<LedgerView, ReadError>> {
+        Box::pin(async move { Err(ReadError::Busy) })
     }
 
     fn journal(&self, from: u64, max: usize) -> Answer<'_, Result<Vec<JournalEntry>, ReadError>> {
@@ -296,6 +310,12 @@ impl Door for Memory {
                 outcomes,
             }))
         })
+    }
+
+    fn export(&self) -> Answer<'_, Result<Bytes, ReadError>> {
+        let network = self.network;
+        let file = ledger::export::encode(network, &[], &[], &[]);
+        Box::pin(async move { Ok(file.into()) })
     }
 
     fn verify(&self) -> Answer<'_, Result<VerifyReport, ReadError>> {

@@ -43,6 +43,8 @@ fn every_path_constant_is_in_the_document() {
         path::DOMAIN,
         path::OPS,
         path::OPS_VERIFY,
+        path::OPS_EXPORT,
+        path::LEDGER,
         path::OP,
         path::STATUS,
         path::NETWORK,

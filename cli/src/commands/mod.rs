@@ -2,16 +2,19 @@
 
 pub mod account;
 pub mod agent;
+pub mod backup;
 pub mod completion;
 pub mod domain;
 pub mod instance;
 pub mod key;
+pub mod ledger;
 pub mod node;
 pub mod ops;
 pub mod pack;
 pub mod ship;
 pub mod status;
 
+use api::client::WaitFor;
 use clap::{Args, Parser, Subcommand};
 
 use crate::exit::Failure;
@@ -53,6 +56,11 @@ pub struct Global {
     #[arg(long, global = true, value_name = "NAME", env = "FORM_KEY", hide_env_values = true, default_value = DEFAULT_KEY)]
     pub key: String,
 
+    /// How sure a command has to be before it is answered: `tentative`, `replicated:N` (N other nodes hold it, so
+    /// it outlives this one), or `final` (its outcome stands for ever)
+    #[arg(long, global = true, value_name = "WAIT", default_value = "tentative", value_parser = until)]
+    pub until: WaitFor,
+
     /// How results are written to standard output
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
     pub output: Format,
@@ -64,6 +72,14 @@ pub struct Global {
     /// No colours (also NO_COLOR)
     #[arg(long, global = true)]
     pub no_color: bool,
+}
+
+/// What a person can wait for. That nobody waits is for programs.
+fn until(text: &str) -> Result<WaitFor, String> {
+    match text.parse() {
+        Ok(WaitFor::Nothing) | Err(_) => Err("`tentative`, `replicated:N` or `final` is expected".into()),
+        Ok(wait) => Ok(wait),
+    }
 }
 
 /// What a command is about.
@@ -97,8 +113,15 @@ pub enum Noun {
     /// The network's log: read it, look at one op, verify it
     #[command(subcommand)]
     Ops(ops::OpsCommand),
+    /// The node's ledger: how far it is final, its chains, what waits and what it refused
+    #[command(subcommand)]
+    Ledger(ledger::LedgerCommand),
     /// The network as the node sees it
     Status(status::StatusArgs),
+    /// Write a node, with its key and its log, to one file
+    Backup(backup::BackupArgs),
+    /// Make a node's folder from such a file
+    Restore(backup::RestoreArgs),
     /// A completion script for a shell
     Completion(completion::CompletionArgs),
 }
@@ -116,7 +139,10 @@ impl Noun {
             Noun::Instance(command) => command.run(invocation).await,
             Noun::Domain(command) => command.run(invocation).await,
             Noun::Ops(command) => command.run(invocation).await,
+            Noun::Ledger(command) => command.run(invocation).await,
             Noun::Status(args) => args.run(invocation).await,
+            Noun::Backup(args) => args.run(invocation).await,
+            Noun::Restore(args) => args.run(invocation),
             Noun::Completion(args) => args.run(invocation),
         }
     }

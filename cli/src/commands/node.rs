@@ -17,6 +17,7 @@ use api::views::status::StatusView;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use ledger::command::accounts::check_label;
+use ledger::finality::witness::WitnessSet;
 use ledger::genesis::{Genesis, Invitation, PEERS_MAX, SignedInvitation};
 use ledger::id::NodeId;
 use serde::Serialize;
@@ -231,7 +232,8 @@ fn init(args: InitArgs, invocation: &Invocation) -> Result<(), Failure> {
                 name,
                 admins: vec![admin.public()],
                 admins_needed: 1,
-                witnesses: Default::default(),
+                // Alone it certifies by itself; the admins name others when there are some.
+                witnesses: WitnessSet::of_equals([key.node_id()]).expect("one is within the bounds"),
                 created_ms: now_ms(),
                 salt: random_salt()?,
             };

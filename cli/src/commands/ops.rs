@@ -2,6 +2,7 @@
 //! its reason.
 
 use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 
 use api::client::{EventFilter, EventStart, OpsListQuery};
 use api::views::PAGE_MAX;
@@ -17,6 +18,7 @@ use tokio::sync::mpsc;
 
 use crate::exit::{Exit, Failure};
 use crate::invocation::Invocation;
+use crate::node::folder::write_private;
 use crate::output::{clean, size, span};
 use crate::progress::Progress;
 
@@ -35,6 +37,16 @@ pub enum OpsCommand {
     Show(ShowArgs),
     /// Have the node check its whole log again: hashes, links, signatures
     Verify,
+    /// Write the whole log of the node to a file
+    Export(ExportArgs),
+}
+
+/// `form ops export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// The file to write
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
 }
 
 /// `form ops log`.
@@ -89,6 +101,7 @@ impl OpsCommand {
             }
             OpsCommand::Show(ShowArgs { id }) => show(&find(invocation, &id).await?, invocation),
             OpsCommand::Verify => verify(invocation).await,
+            OpsCommand::Export(ExportArgs { file }) => export(&file, invocation).await,
         }
     }
 }
@@ -435,4 +448,38 @@ mod tests {
         assert_eq!(time(1_709_251_199_999), "2024-02-29 23:59:59.999Z");
         assert_eq!(time(1_795_319_123_045), "2026-11-22 03:45:23.045Z");
     }
+}
+
+#[derive(Serialize)]
+struct Exported {
+    ops: usize,
+    certificates: usize,
+    bytes: u64,
+}
+
+/// Writes the log to a file, once it has been read back and every signature in it holds.
+async fn export(file: &Path, invocation: &Invocation) -> Result<(), Failure> {
+    let network = invocation.network().await?;
+    let mut progress = Progress::new(invocation.output);
+    progress.now("reading the whole log");
+    let bytes = invocation.client()?.export_ops().await?;
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(|error| {
+        Failure::new(
+            Exit::Failed,
+            format!("asking the system for random bytes: {error}"),
+        )
+    })?;
+    let held = ledger::export::decode(network, &bytes, seed)
+        .map_err(|error| Failure::new(Exit::Failed, format!("what the node gave is no ledger: {error}")))?;
+    write_private(file, &bytes).map_err(|error| Failure::new(Exit::Failed, format!("{error:#}")))?;
+    drop(progress);
+    let exported = Exported {
+        ops: held.ops.len(),
+        certificates: held.certificates.len(),
+        bytes: bytes.len() as u64,
+    };
+    invocation.output.value(&exported, |it| {
+        format!("{} ops, {} in {}", it.ops, size(it.bytes), file.display())
+    })
 }

@@ -6,28 +6,30 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use api::door::{
-    Answer, Door, InstanceLive, JournalEntry, Live, LogChunk, LogError, LogQuery, NodeLive, OpRecord,
-    OpsQuery, ReadError, SubmitError, Submitted, Upload, UploadError, Uploaded, Wait,
+    Answer, Door, EntryTold, InstanceLive, JournalEntry, Live, LogChunk, LogError, LogQuery, NodeLive,
+    OpRecord, OpsQuery, ReadError, SubmitError, Submitted, Told, Upload, UploadError, Uploaded, Wait,
 };
+use api::views::ledger::{CHAINS_LISTED_MAX, FinalityView, ForkView, HeadView, LedgerView};
 use api::views::nodes::Role;
 use api::views::status::{DriverReport, NodeStatus, PeerView, VERIFY_FAULTS_MAX, VerifyFault, VerifyReport};
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use futures::StreamExt;
 use ledger::command::SignedCommand;
 use ledger::id::{BuildId, InstanceId, NodeId, OpId};
-use ledger::op::Op;
+use ledger::op::{Chain, Op};
 use ledger::report::Report;
 use net::names::NameTable;
 use pack::io::store::{BlobStore, StoreError};
 use projections::cloud::Cloud;
 use projections::outcome::Outcome;
-use reactors::node::{HostEvent, Input, Node};
+use reactors::node::{self, FinalityStatus, HostEvent, Input, Node};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{Semaphore, watch};
 use vmm::io::machines::Machines;
 
 use super::blobs;
-use super::core::{Core, NotTaken, Snapshot, now_ms};
+use super::core::{Core, NotTaken, Refused, Snapshot, now_ms};
 use super::logs::Logs;
 
 /// How old the answer to [`Door::live`] may be.
@@ -91,8 +93,19 @@ impl Door for NodeDoor {
     fn submit(&self, command: SignedCommand, wait: Wait) -> Answer<'_, Result<Submitted, SubmitError>> {
         Box::pin(async move {
             let id = command.id();
-            let submitted = match self.core.submit(command.bytes().to_vec(), id).await {
-                Ok(done) => done.map_err(|error| SubmitError::Failed(error.to_string()))?,
+            let core_wait = match wait {
+                Wait::Durable | Wait::Tentative => node::Wait::Tentative,
+                Wait::Replicated(others) => node::Wait::Replicated(others),
+                Wait::Final => node::Wait::Final,
+            };
+            let submitted = match self.core.submit(command.bytes().to_vec(), id, core_wait).await {
+                Ok(done) => done.map_err(|refused| match refused {
+                    Refused::NotWritten(why) => SubmitError::NotWritten(why.0.to_string()),
+                    Refused::Core(
+                        error @ (node::SubmitError::NotReplicated { .. } | node::SubmitError::NotFinal),
+                    ) => SubmitError::NotYet(error.to_string()),
+                    Refused::Core(error) => SubmitError::Failed(error.to_string()),
+                })?,
                 Err(NotTaken::Busy) => return Err(SubmitError::Busy),
                 Err(NotTaken::Stopped) => return Err(SubmitError::ShuttingDown),
             };
@@ -102,7 +115,7 @@ impl Door for NodeDoor {
                 position: self.core.snapshot().cloud.position,
                 outcome: match wait {
                     Wait::Durable => None,
-                    Wait::Tentative => Some(submitted.outcome),
+                    Wait::Tentative | Wait::Replicated(_) | Wait::Final => Some(submitted.outcome),
                 },
             })
         })
@@ -110,6 +123,18 @@ impl Door for NodeDoor {
 
     fn cloud(&self) -> Arc<Cloud> {
         Arc::clone(&self.core.snapshot().cloud)
+    }
+
+    fn final_cloud(&self) -> Arc<Cloud> {
+        Arc::clone(&self.core.snapshot().final_cloud)
+    }
+
+    fn ledger(&self) -> Answer<'_, Result<LedgerView, ReadError>> {
+        Box::pin(async move {
+            let counters = (*self.core.snapshot().counters).clone();
+            let view = self.core.query(move |node, _| ledger_view(node, counters));
+            view.await.map_err(stopped)
+        })
     }
 
     fn live(&self) -> Arc<Live> {
@@ -170,7 +195,11 @@ impl Door for NodeDoor {
             incarnation: format!("{:016x}", snapshot.incarnation),
             roles: self.own.roles.clone(),
             uptime_ms: u64::try_from(self.own.started.elapsed().as_millis()).unwrap_or(u64::MAX),
-            not_ready: if snapshot.observed.host_known {
+            not_ready: if let Some(why) = &snapshot.not_written {
+                vec![why.to_string()]
+            } else if let Some(alarm) = &snapshot.alarm {
+                vec![alarm.clone()]
+            } else if snapshot.observed.host_known {
                 self.own.lacks.clone()
             } else {
                 vec!["it still looks at what this host holds".to_owned()]
@@ -195,20 +224,23 @@ impl Door for NodeDoor {
                 let records = store.journal(from, max).map_err(|error| error.to_string())?;
                 // A record that cannot be shown is a fault: to pass it over would hold every stream there.
                 let entries = records.into_iter().map(|record| {
+                    let offset = record.offset;
+                    if let Some((checkpoint, told)) = record.checkpoint() {
+                        let told = Told::Checkpoint(checkpoint, told);
+                        return Ok(JournalEntry { offset, told });
+                    }
                     let op = node.replica().log().get(&record.op).cloned();
                     let outcome = ledger::codec::decode(&record.outcome, OUTCOME_BYTES_MAX, "an outcome");
-                    Ok(JournalEntry {
-                        offset: record.offset,
+                    let told = EntryTold {
                         op: op.ok_or_else(|| {
-                            format!(
-                                "the op {} of record {} is not in the log",
-                                record.op, record.offset
-                            )
+                            format!("the op {} of record {offset} is not in the log", record.op)
                         })?,
                         entry: record.entry as usize,
-                        outcome: outcome.map_err(|error| format!("record {}: {error}", record.offset))?,
+                        outcome: outcome.map_err(|error| format!("record {offset}: {error}"))?,
                         turned: record.turned,
-                    })
+                    };
+                    let told = Told::Entry(told);
+                    Ok(JournalEntry { offset, told })
                 });
                 entries.collect::<Result<Vec<_>, String>>()
             });
@@ -245,7 +277,17 @@ impl Door for NodeDoor {
             // The core goes on meanwhile: what is durable is read beside it.
             let (network, store) = (self.core.snapshot().cloud.network, self.core.store());
             let checked = tokio::task::spawn_blocking(move || match store.load(network) {
-                Ok(loaded) => verify(network, &loaded.ops),
+                Ok(loaded) => {
+                    let mut report = verify(network, &loaded.ops);
+                    report.faults += loaded.damaged.len() as u64;
+                    let room = VERIFY_FAULTS_MAX.saturating_sub(report.first_faults.len());
+                    let damaged = loaded.damaged.iter().take(room).map(|damaged| VerifyFault {
+                        op: None,
+                        what: damaged.to_string(),
+                    });
+                    report.first_faults.extend(damaged);
+                    report
+                }
                 Err(error) => VerifyReport {
                     faults: 1,
                     first_faults: vec![VerifyFault {
@@ -260,6 +302,21 @@ impl Door for NodeDoor {
                 .map_err(|error| ReadError::Failed(error.to_string()))?;
             report.took_ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
             Ok(report)
+        })
+    }
+
+    fn export(&self) -> Answer<'_, Result<Bytes, ReadError>> {
+        Box::pin(async move {
+            let _turn = self.verify_turn.acquire().await;
+            let (network, store) = (self.core.snapshot().cloud.network, self.core.store());
+            let read = tokio::task::spawn_blocking(move || {
+                let loaded = store.load(network)?;
+                let (ops, forks) = (&loaded.ops, &loaded.forks);
+                Ok(ledger::export::encode(network, ops, &loaded.certificates, forks).into())
+            });
+            let read: Result<Bytes, ledger::io::store::StoreError> =
+                read.await.map_err(|error| ReadError::Failed(error.to_string()))?;
+            read.map_err(|error| ReadError::Failed(error.to_string()))
         })
     }
 
@@ -322,6 +379,68 @@ impl NodeDoor {
 
 fn stopped(_: super::core::Stopped) -> ReadError {
     ReadError::Failed("the node is shutting down".into())
+}
+
+/// The ledger for its operator.
+fn ledger_view(node: &Node, counters: BTreeMap<String, u64>) -> LedgerView {
+    let (replica, status) = (node.replica(), node.finality());
+    let log = replica.log();
+    let mut chains: Vec<(&Chain, &[Op])> = log.chains().collect();
+    let count = chains.len();
+    chains.sort_by_key(|(_, ops)| std::cmp::Reverse(ops.last().map(Op::order)));
+    chains.truncate(CHAINS_LISTED_MAX);
+    let heads = chains.into_iter().filter_map(|(chain, ops)| {
+        let head = ops.last()?;
+        Some(HeadView {
+            node: chain.node,
+            incarnation: format!("{:016x}", chain.incarnation),
+            ops: ops.len() as u64,
+            final_ops: log.certified_next(chain),
+            head: head.id(),
+            at_ms: head.body().hlc.ms(),
+        })
+    });
+    let forks = replica.forks().iter().map(|proof| ForkView {
+        node: proof.chain.node,
+        incarnation: format!("{:016x}", proof.chain.incarnation),
+        seq: proof.seq,
+    });
+    let lag = node
+        .heights()
+        .map(|(peer, height)| (peer, status.height.saturating_sub(height)));
+    let (waiting_ops, waiting_bytes) = replica.waiting();
+    LedgerView {
+        ops: log.len() as u64,
+        tentative: log.tentative() as u64,
+        chains: count as u64,
+        heads: heads.collect(),
+        forks: forks.collect(),
+        waiting_ops: waiting_ops as u64,
+        waiting_bytes: waiting_bytes as u64,
+        lag: lag.collect(),
+        counters,
+        alarm: node.alarm(),
+        finality: finality_view(node, &status),
+    }
+}
+
+fn finality_view(node: &Node, status: &FinalityStatus) -> FinalityView {
+    let counters = [
+        ("evidence", status.counters.evidence),
+        ("refused", status.counters.refused),
+        ("contradicted", status.counters.contradicted),
+    ];
+    FinalityView {
+        height: status.height,
+        checkpoint: node.final_cloud().finality.checkpoint,
+        time_ms: status.time_ms,
+        state_root: data_encoding::HEXLOWER.encode(&status.state),
+        witnesses: status.witnesses.iter().map(|it| (it.node, it.weight)).collect(),
+        votes: status.votes,
+        round: status.round.map(|(round, _)| round),
+        waiting: status.waiting as u64,
+        counters: counters.map(|(name, count)| (name.to_owned(), count)).into(),
+    }
 }
 
 /// An op with what became of it.

@@ -23,6 +23,9 @@ use super::config::NodeConfig;
 /// Where a node's folder is unless told otherwise.
 pub const DEFAULT_FOLDER: &str = "/var/lib/formation";
 
+/// What makes a node the one that it is.
+const IDENTITY: [&str; 3] = ["node.key", "invitation", "node.json"];
+
 /// What an invitation's text begins with.
 const INVITATION_PREFIX: &str = "form-invite-";
 
@@ -117,6 +120,60 @@ impl NodeFolder {
         let text = serde_json::to_string_pretty(config).context("writing the settings as JSON")?;
         write_secret(&self.join("node.json"), &text)
     }
+}
+
+impl NodeFolder {
+    /// The files that make the node what it is, with their contents, for a backup: they hold its key.
+    pub fn identity(&self) -> Result<Vec<(&'static str, Vec<u8>)>> {
+        let mut files = Vec::new();
+        for name in IDENTITY {
+            let path = self.join(name);
+            match fs::read(&path) {
+                Ok(bytes) => files.push((name, bytes)),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound && name == "node.json" => {}
+                Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
+            }
+        }
+        Ok(files)
+    }
+
+    /// Puts such files back. Nothing that is there is written over.
+    pub fn restore_identity(&self, files: &[(String, Vec<u8>)]) -> Result<()> {
+        for name in IDENTITY.into_iter().chain(["ledger"]) {
+            let path = self.join(name);
+            ensure!(
+                !path.exists(),
+                "{} is there already: restore into an empty folder, or move this one away first",
+                path.display()
+            );
+        }
+        for (name, bytes) in files {
+            ensure!(
+                IDENTITY.contains(&name.as_str()),
+                "a backup holds no file `{name}`"
+            );
+            let text = std::str::from_utf8(bytes).with_context(|| format!("reading {name} of the backup"))?;
+            write_secret(&self.join(name), text.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes a file that only its owner reads, whole or not at all, where none is yet.
+pub fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
+    let doing = || format!("writing {}", path.display());
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    let mut draft = tempfile::NamedTempFile::new_in(folder).with_context(doing)?;
+    draft.write_all(bytes).with_context(doing)?;
+    draft.as_file().sync_all().with_context(doing)?;
+    draft
+        .persist_noclobber(path)
+        .map_err(|error| error.error)
+        .with_context(doing)?;
+    fs::File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .with_context(doing)
 }
 
 /// An invitation as text that a person can paste.

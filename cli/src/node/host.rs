@@ -50,6 +50,7 @@ pub fn roles(names: &[String]) -> Result<(Roles, Vec<Role>)> {
         compute: false,
         builder: false,
         edge: false,
+        witness: false,
     };
     let mut list = Vec::new();
     for name in names {

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use api::views::nodes::Role;
 use arc_swap::ArcSwap;
 use ledger::admit::Verify;
+use ledger::fork::ForkProof;
 use ledger::id::{NetworkId, NodeId};
 use ledger::io::store::{Store, StoreError};
 use ledger::report::nodes::AnnounceNode;
@@ -23,7 +24,7 @@ use net_proxy::{Proxy, ProxyConfig, ProxyServer};
 use pack::io::build::Builder;
 use pack::io::store::BlobStore;
 use reactors::me::Me;
-use reactors::node::{Input, Node, Setup, TICK_MS};
+use reactors::node::{Held, Input, Node, Setup, TICK_MS};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
@@ -89,6 +90,16 @@ pub async fn run(folder: NodeFolder, config: NodeConfig) -> Result<()> {
     })
     .await??;
     tracing::info!(node = %id, network = %genesis.name, ops = loaded.ops.len(), "the ledger is open");
+    for damaged in &loaded.damaged {
+        tracing::error!("{damaged}; the rest of the chain is fetched from peers");
+    }
+    if loaded.lost_records > 0 {
+        let lost = loaded.lost_records;
+        tracing::error!(
+            "the disk has lost the last {lost} journal records and the ops that they tell of, which were \
+             acknowledged: what no peer has is gone"
+        );
+    }
 
     let transport = net_gossip::Config::new(folder.seed()?, network.0, config.listen.clone());
     let (gossip, events) = net_gossip::start(transport)
@@ -135,10 +146,15 @@ pub async fn run(folder: NodeFolder, config: NodeConfig) -> Result<()> {
         addresses: announced(&config, &gossip),
         ipv4: host::public_ipv4(&config),
         capacity,
+        payout: None,
     };
     let mut random = [0; 40];
     getrandom::fill(&mut random).context("asking the system for random bytes")?;
     let (incarnation, seed) = random.split_at(8);
+    let forks = loaded.forks.iter().map(|(_, proof)| ForkProof::decode(proof));
+    let forks = forks
+        .collect::<Result<Vec<_>, _>>()
+        .context("reading the proofs of forks")?;
     let setup = Setup {
         replica: ledger::replica::Setup {
             genesis,
@@ -148,7 +164,12 @@ pub async fn run(folder: NodeFolder, config: NodeConfig) -> Result<()> {
             seed: seed.try_into().expect("32 of 40 remain"),
             verify: Verify::Real,
         },
-        stored: loaded.ops,
+        stored: Held {
+            ops: loaded.ops,
+            certificates: loaded.certificates,
+            votes: loaded.votes,
+            forks,
+        },
         journal_next: store.next_offset(),
         me: Me {
             node: id,
@@ -453,11 +474,22 @@ async fn named(name: &'static str, task: impl Future<Output = ()>) -> &'static s
     name
 }
 
+/// Ticks regularly, and when the core waits for a time.
 async fn tick(core: Core) {
     let mut ticks = tokio::time::interval(Duration::from_millis(TICK_MS));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut deadline = core.deadline();
     loop {
-        ticks.tick().await;
+        let at_ms = *deadline.borrow_and_update();
+        let wait = at_ms.map(|at_ms| Duration::from_millis(at_ms.saturating_sub(now_ms()).max(1)));
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = async { tokio::time::sleep(wait.unwrap_or_default()).await }, if wait.is_some() => {}
+            changed = deadline.changed() => match changed {
+                Ok(()) => continue,
+                Err(_) => return,
+            },
+        }
         if core.input(Input::Tick).await.is_err() {
             return;
         }

@@ -10,10 +10,13 @@
 //! The network's id is in the hash, not in the bytes. Bytes are kept and relayed verbatim.
 
 pub mod accounts;
+pub mod admin;
 pub mod agents;
+pub mod credits;
 pub mod domains;
 pub mod images;
 pub mod instances;
+pub mod keys;
 
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::entry::{Entry, EntryError, bodies};
@@ -52,6 +55,20 @@ bodies! {
         ClaimDomain(domains::ClaimDomain) = 9 v 1,
         /// Gives a name back.
         ReleaseDomain(domains::ReleaseDomain) = 10 v 1,
+        /// Gives credits to another account.
+        TransferCredits(credits::TransferCredits) = 20 v 1,
+        /// Moves credits into the rights of one start of a node.
+        GrantRights(credits::GrantRights) = 21 v 1,
+        /// Allows a node to charge up to an amount.
+        PlaceHold(credits::PlaceHold) = 22 v 1,
+        /// Clears away a hold that has expired.
+        ReleaseHold(credits::ReleaseHold) = 23 v 1,
+        /// Lets another key sign for the account.
+        AddKey(keys::AddKey) = 11 v 1,
+        /// Ends a key and all that it added.
+        RevokeKey(keys::RevokeKey) = 12 v 1,
+        /// Approves an act of the network's admins.
+        ApproveAct(admin::ApproveAct) = 13 v 1,
     }
 }
 
@@ -96,6 +113,7 @@ impl Command {
         bytes.extend_from_slice(&signature.0);
         SignedCommand {
             id,
+            kind: self.body.kind(),
             command: self,
             bytes,
             signature,
@@ -111,6 +129,7 @@ fn command_id(network: NetworkId, unsigned: &[u8]) -> CommandId {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedCommand {
     id: CommandId,
+    kind: (u16, u8),
     command: Command,
     bytes: Vec<u8>,
     signature: Signature,
@@ -130,7 +149,12 @@ pub enum CommandError {
 impl SignedCommand {
     /// Reads a command and computes its id; the signature is checked by whoever asks for [`Self::check`].
     pub fn decode(network: NetworkId, bytes: &[u8]) -> Result<Self, CommandError> {
-        let frame = Frame::read(bytes)?;
+        Self::read(network, bytes.to_vec())
+    }
+
+    /// As [`Self::decode`], of bytes that are given away.
+    pub(crate) fn read(network: NetworkId, bytes: Vec<u8>) -> Result<Self, CommandError> {
+        let frame = Frame::read(&bytes)?;
         let id = command_id(network, frame.unsigned);
         let Frame {
             key,
@@ -150,8 +174,9 @@ impl SignedCommand {
         };
         Ok(Self {
             id,
+            kind: (entry.kind, entry.version),
             command,
-            bytes: bytes.to_vec(),
+            bytes,
             signature,
         })
     }
@@ -159,6 +184,11 @@ impl SignedCommand {
     /// Its id.
     pub fn id(&self) -> CommandId {
         self.id
+    }
+
+    /// Its kind and the version in which it was written.
+    pub fn kind(&self) -> (u16, u8) {
+        self.kind
     }
 
     /// What was signed.
@@ -190,6 +220,12 @@ pub fn check_of(network: NetworkId, bytes: &[u8]) -> Result<Check, DecodeError> 
         message,
         signature: frame.signature,
     })
+}
+
+/// The kind and version of a command, also when this build does not know them.
+pub fn kind_of(bytes: &[u8]) -> Result<(u16, u8), DecodeError> {
+    let entry = Frame::read(bytes)?.entry;
+    Ok((entry.kind, entry.version))
 }
 
 /// A command as it is framed; what its entry means is not known yet.

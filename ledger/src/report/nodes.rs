@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::codec::DecodeError;
 use crate::command::accounts::{check_label, check_length};
 use crate::genesis::INVITATION_BYTES_MAX;
-use crate::id::OpId;
+use crate::id::{AccountId, OpId};
 
 /// Addresses that a node announces, at most.
 pub const ADDRESSES_MAX: usize = 16;
@@ -45,6 +45,8 @@ pub struct AnnounceNode {
     pub ipv4: Vec<Ipv4Addr>,
     /// What it offers to machines in all.
     pub capacity: Capacity,
+    /// The account that gets what the node charges. Since version 2.
+    pub payout: Option<AccountId>,
 }
 
 /// The parts of a node that may be switched on.
@@ -58,6 +60,8 @@ pub struct Roles {
     pub builder: bool,
     /// Answers DNS and proxies.
     pub edge: bool,
+    /// Is ready to certify, should the admins want it.
+    pub witness: bool,
 }
 
 /// What a node offers to machines, or what a set of machines takes.
@@ -69,6 +73,16 @@ pub struct Capacity {
     pub memory_mib: u64,
     /// Disk in GiB.
     pub disk_gib: u64,
+}
+
+/// Stays a member: the lease of its membership begins anew. Once a day is enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RenewMembership {}
+
+impl RenewMembership {
+    pub(crate) fn check(&self) -> Result<(), DecodeError> {
+        Ok(())
+    }
 }
 
 impl OpenChain {

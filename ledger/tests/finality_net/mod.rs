@@ -214,6 +214,7 @@ impl Net {
                 Input::Judged {
                     checkpoint,
                     good: true,
+                    timely: true,
                 },
             ),
             Event::Tick => {
@@ -353,8 +354,12 @@ impl Net {
                     let late_ms = self.below(self.faults.jitter_ms + 1);
                     let id = checkpoint.id(self.genesis.network());
                     if late_ms == 0 {
-                        let (checkpoint, good) = (id, true);
-                        answers.push(Input::Judged { checkpoint, good });
+                        let (checkpoint, good, timely) = (id, true, true);
+                        answers.push(Input::Judged {
+                            checkpoint,
+                            good,
+                            timely,
+                        });
                     } else {
                         self.at(self.now_ms + late_ms, node, Event::Judged(id));
                     }

@@ -7,6 +7,8 @@
 )]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+pub mod forker;
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use ledger::admit::Verify;
@@ -18,7 +20,7 @@ use ledger::genesis::{Genesis, Invitation, SignedInvitation};
 use ledger::id::{NetworkId, NodeId, OpId};
 use ledger::key::SecretKey;
 use ledger::op::{Body, Chain, Dependency, Op, Slot};
-use ledger::replica::{Output, Replica, Setup};
+use ledger::replica::{Output, Replica, Setup, Stored};
 use ledger::report::nodes::OpenChain;
 use ledger::report::{Carry, Report};
 use ledger::sync::{Frame, Run};
@@ -260,6 +262,12 @@ pub struct Wire {
     /// What each admitted so far: to check that every op comes once and after what it depends on.
     seen: BTreeMap<NodeId, HashSet<Dependency>>,
     pub disconnects: Vec<String>,
+    /// What a shell would have stored of each.
+    pub disks: BTreeMap<NodeId, Stored>,
+    /// Who was found alive twice, and where.
+    pub twins: Vec<(NodeId, Chain)>,
+    /// How often ops left the log of each.
+    pub quarantines: BTreeMap<NodeId, usize>,
 }
 
 pub const DELAY_MS: u64 = 10;
@@ -278,6 +286,9 @@ impl Wire {
             links: BTreeSet::new(),
             seen: BTreeMap::new(),
             disconnects: Vec::new(),
+            disks: BTreeMap::new(),
+            twins: Vec::new(),
+            quarantines: BTreeMap::new(),
         }
     }
 
@@ -285,8 +296,10 @@ impl Wire {
         self.open(setup(number, 1, verify), Vec::new())
     }
 
-    pub fn open(&mut self, setup: Setup, stored: Vec<Op>) -> NodeId {
-        let seen = stored.iter().map(|op| op.id().into()).collect();
+    pub fn open(&mut self, setup: Setup, stored: impl Into<Stored>) -> NodeId {
+        let stored: Stored = stored.into();
+        let seen = stored.ops.iter().map(|op| op.id().into()).collect();
+        self.disks.insert(setup.secret.node_id(), stored.clone());
         let (replica, outputs) = Replica::open(setup, stored, self.now_ms).unwrap();
         let id = replica.node();
         self.seen.insert(id, seen);
@@ -302,6 +315,23 @@ impl Wire {
             let outputs = self.replicas.get_mut(&one).unwrap().peer_up(other, self.now_ms);
             self.take(one, outputs);
         }
+    }
+
+    /// Connects a peer that is no replica: it hears nothing and says what it is told to.
+    pub fn link_ghost(&mut self, ghost: NodeId, at: NodeId) {
+        self.links.insert((ghost, at));
+        let outputs = self.replicas.get_mut(&at).unwrap().peer_up(ghost, self.now_ms);
+        self.take(at, outputs);
+    }
+
+    /// Gives a frame to a replica at once.
+    pub fn give(&mut self, from: NodeId, at: NodeId, frame: &[u8]) {
+        let outputs = self
+            .replicas
+            .get_mut(&at)
+            .unwrap()
+            .receive(from, frame, self.now_ms);
+        self.take(at, outputs);
     }
 
     pub fn cut(&mut self, a: NodeId, b: NodeId) {
@@ -325,7 +355,7 @@ impl Wire {
         id
     }
 
-    fn take(&mut self, at: NodeId, outputs: Vec<Output>) {
+    pub fn take(&mut self, at: NodeId, outputs: Vec<Output>) {
         for output in outputs {
             match output {
                 Output::Send { to, frame } => self.send(at, to, frame),
@@ -333,12 +363,39 @@ impl Wire {
                     let seen = self.seen.get_mut(&at).unwrap();
                     for op in ops {
                         let before = (op.slot().seq > 0).then(|| op.slot().previous.into());
+                        let log = self.replicas.get(&at).map(Replica::log);
                         for named in before.iter().chain(&op.body().dependencies) {
-                            assert!(seen.contains(named), "{:?} came before {named:?}", op.id());
+                            let void = log.is_some_and(|log| log.is_void(named));
+                            assert!(
+                                void || seen.contains(named),
+                                "{:?} came before {named:?}",
+                                op.id()
+                            );
                         }
                         assert!(seen.insert(op.id().into()), "{:?} came twice", op.id());
+                        self.disks.get_mut(&at).unwrap().ops.push(op);
                     }
                 }
+                Output::Forked(proof) => {
+                    let forks = &mut self.disks.get_mut(&at).unwrap().forks;
+                    forks.retain(|known| known.chain != proof.chain);
+                    forks.push(proof);
+                }
+                Output::Quarantined { chain, from_seq, ops } => {
+                    *self.quarantines.entry(at).or_default() += 1;
+                    let seen = self.seen.get_mut(&at).unwrap();
+                    for op in &ops {
+                        assert!(op.slot().chain == chain && op.slot().seq >= from_seq);
+                        assert!(seen.remove(&op.id().into()), "{:?} was not there", op.id());
+                    }
+                    let disk = self.disks.get_mut(&at).unwrap();
+                    let gone = |op: &Op| op.slot().chain == chain && op.slot().seq >= from_seq;
+                    assert_eq!(disk.ops.iter().filter(|op| gone(op)).count(), ops.len());
+                    disk.ops.retain(|op| !gone(op));
+                    disk.void.extend(ops);
+                }
+                Output::Void(ops) => self.disks.get_mut(&at).unwrap().void.extend(ops),
+                Output::AliveTwice { other } => self.twins.push((at, other)),
                 Output::Disconnect { peer, why } => {
                     self.links.remove(&(at, peer));
                     self.disconnects.push(format!("{at:?} drops {peer:?}: {why}"));
@@ -381,11 +438,10 @@ impl Wire {
             while self.flying.first().is_some_and(|frame| frame.0 <= self.now_ms) {
                 let (_, _, from, to, frame) = self.flying.pop_first().unwrap();
                 if self.links.contains(&(from, to)) {
-                    let outputs = self
-                        .replicas
-                        .get_mut(&to)
-                        .unwrap()
-                        .receive(from, &frame, self.now_ms);
+                    let Some(replica) = self.replicas.get_mut(&to) else {
+                        continue;
+                    };
+                    let outputs = replica.receive(from, &frame, self.now_ms);
                     self.take(to, outputs);
                 }
             }
@@ -399,7 +455,11 @@ impl Wire {
     }
 
     fn is_level(&self, nodes: &[NodeId]) -> bool {
-        let mut roots = nodes.iter().map(|node| self.replicas[node].log().vector().root());
+        let root = |node| {
+            let replica: &Replica = &self.replicas[node];
+            (replica.log().vector().root(), replica.forks_root())
+        };
+        let mut roots = nodes.iter().map(root);
         let first = roots.next();
         roots.all(|root| Some(root) == first)
     }
@@ -434,7 +494,9 @@ impl Wire {
                 replica.counters()
             )
         };
-        self.replicas.values().map(of).collect::<Vec<_>>().join("\n")
+        let replicas = self.replicas.values().map(of);
+        let all: Vec<String> = replicas.chain(self.disconnects.iter().cloned()).collect();
+        all.join("\n")
     }
 
     pub fn ids(&self, at: NodeId) -> Vec<OpId> {

@@ -236,8 +236,8 @@ fn what_nobody_understands_is_void_and_harms_nothing() {
             world.op(0, Vec::new());
         },
         &[
-            "Unknown: the entry is not understood: kind 511 version 1 is not known",
-            "Unknown: the entry is not understood: kind 256 version 2 is not known",
+            "Unknown: kind 511 version 1 does not count in this network until its admins activate it",
+            "Unknown: kind 256 version 2 does not count",
             "Unknown: the entry is not understood: ",
             "Unknown: the entry is not understood: kind 1 version 1 is not known",
             "Unknown: the entry is not understood: ",
@@ -265,7 +265,7 @@ fn a_stranger_carries_nothing_and_uses_nothing_up() {
         &world,
         from,
         &[
-            "Carry: the node that says so has no right to",
+            "BuildImage: the node that says so has no right to",
             "BuildImage: applied",
         ],
     );

@@ -1,16 +1,26 @@
 //! What the fold promises, told by scripts of real, signed ops: what each entry does and what voids it, and
 //! that the order of arrival does not matter.
 
+mod admin;
+mod agree;
+mod authority;
 mod commands;
+mod credits;
+mod finality;
 mod images;
 mod instances;
+mod keys;
+mod kinds;
 mod names;
 mod nodes;
 mod oracle;
 mod orders;
+mod purses;
 mod queries;
 mod rewinds;
 mod script;
+mod snapshots;
+mod standing;
 
 use std::sync::Arc;
 

@@ -4,50 +4,52 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use ledger::clock::Hlc;
-use ledger::command::{Body, LIFETIME_MS_MAX, SignedCommand};
+use ledger::command::{Body, Command, LIFETIME_MS_MAX, SignedCommand};
+use ledger::entry::EntryError;
 use ledger::genesis::Genesis;
 use ledger::id::{AccountId, AgentId, BuildId, CommandId, InstanceId, NodeId, OpId};
 use ledger::key::PublicKey;
-use ledger::op::Op;
+use ledger::op::{Chain, Op};
 use ledger::report::Report;
 use ledger::report::instances::{Phase, PlaceInstance};
-use projections::cloud::Cloud;
-use projections::images::BuildState;
-use projections::instances::Wanted;
-use projections::outcome::Outcome;
 use projections::rendezvous::rank;
+
+use crate::authority::Authority;
+use crate::purses::Purses;
 
 /// "Applied", or the name of the reason.
 pub(crate) type Verdict = &'static str;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Thing {
-    owner: AccountId,
-    name: String,
-    wanted: char,
+pub(crate) struct Thing {
+    pub(crate) owner: AccountId,
+    pub(crate) name: String,
+    pub(crate) wanted: char,
     /// generation, node, op
-    placements: Vec<(u64, NodeId, OpId)>,
-    status: Option<(u64, u32, u8)>,
-    hopeless: bool,
+    pub(crate) placements: Vec<(u64, NodeId, OpId)>,
+    pub(crate) status: Option<(u64, u32, u8)>,
+    pub(crate) hopeless: bool,
 }
 
 /// What is so, by the plain rules.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Oracle {
-    accounts: BTreeMap<AccountId, (String, PublicKey)>,
-    nodes: BTreeMap<NodeId, u64>,
-    builds: BTreeMap<BuildId, (AccountId, char)>,
-    agents: BTreeMap<AgentId, (AccountId, String, BuildId, u64)>,
-    domains: BTreeMap<String, (AccountId, AgentId)>,
-    things: BTreeMap<InstanceId, Thing>,
-    commands: BTreeMap<CommandId, (PublicKey, Verdict)>,
-    nonces: BTreeSet<(PublicKey, [u8; 16])>,
+    pub(crate) accounts: BTreeMap<AccountId, (String, PublicKey)>,
+    pub(crate) nodes: BTreeMap<NodeId, u64>,
+    pub(crate) builds: BTreeMap<BuildId, (AccountId, char)>,
+    pub(crate) agents: BTreeMap<AgentId, (AccountId, String, BuildId, u64)>,
+    pub(crate) domains: BTreeMap<String, (AccountId, AgentId)>,
+    pub(crate) things: BTreeMap<InstanceId, Thing>,
+    pub(crate) commands: BTreeMap<CommandId, (PublicKey, Verdict)>,
+    /// With when each is past.
+    pub(crate) nonces: BTreeSet<(u64, PublicKey, [u8; 16])>,
+    pub(crate) authority: Authority,
+    pub(crate) purses: Purses,
     /// What became of each entry.
     pub(crate) verdicts: BTreeMap<(OpId, usize), Verdict>,
 }
 
-fn phase(phase: &Phase) -> u8 {
+pub(crate) fn phase(phase: &Phase) -> u8 {
     match phase {
         Phase::Booted => 0,
         Phase::Serving => 1,
@@ -56,34 +58,73 @@ fn phase(phase: &Phase) -> u8 {
     }
 }
 
-fn winner(id: InstanceId, placements: &[(u64, NodeId, OpId)]) -> Option<(u64, NodeId, OpId)> {
+pub(crate) fn winner(id: InstanceId, placements: &[(u64, NodeId, OpId)]) -> Option<(u64, NodeId, OpId)> {
     placements
         .iter()
         .copied()
         .max_by_key(|(generation, node, op)| (*generation, rank(*node, &id.0), Reverse(*op)))
 }
 
-fn need(holds: bool, otherwise: Verdict) -> Result<(), Verdict> {
+pub(crate) fn need(holds: bool, otherwise: Verdict) -> Result<(), Verdict> {
     if holds { Ok(()) } else { Err(otherwise) }
 }
 
 impl Oracle {
-    /// Reads all ops.
-    pub(crate) fn read(genesis: &Genesis, ops: &[Op]) -> Self {
-        let mut ops = ops.to_vec();
-        ops.sort_by_key(|op| (op.order(), op.id()));
-        let mut oracle = Self::default();
-        for op in &ops {
+    /// Reads all ops: what each certificate covers (its time, ops), then the rest; of that nothing counts
+    /// from `forked` places on.
+    pub(crate) fn read(
+        genesis: &Genesis,
+        ops: &[Op],
+        certificates: &[(u64, BTreeSet<OpId>)],
+        forked: &[(Chain, u64)],
+    ) -> Self {
+        let lane = |op: &Op| certificates.iter().position(|(_, ids)| ids.contains(&op.id()));
+        let mut ops: Vec<_> = ops
+            .iter()
+            .map(|op| (lane(op).unwrap_or(certificates.len()), op))
+            .collect();
+        ops.sort_by_key(|(lane, op)| (*lane, op.order(), op.id()));
+        let mut oracle = Self {
+            authority: Authority::new(genesis),
+            ..Self::default()
+        };
+        for (lane, op) in ops {
+            let before = lane.checked_sub(1).map_or(0, |before| certificates[before].0);
+            let now_ms = op.body().hlc.ms().max(before);
+            let slot = op.slot();
+            let void = lane == certificates.len()
+                && forked
+                    .iter()
+                    .any(|(chain, from)| slot.chain == *chain && slot.seq >= *from);
+            if !void {
+                oracle.purses.advance(now_ms);
+            }
+            oracle.authority.height = lane;
             for (index, entry) in op.body().entries.iter().enumerate() {
                 let verdict = match Report::from_entry(entry) {
+                    _ if void => Err("Quarantined"),
+                    Err(EntryError::Unknown { kind, version })
+                        if oracle
+                            .authority
+                            .active
+                            .get(&(kind, version))
+                            .is_none_or(|at| *at >= lane) =>
+                    {
+                        Err("NotActive")
+                    }
                     Err(_) => Err("NotUnderstood"),
                     Ok(Report::OpenChain(_)) if op.slot().seq == 0 && index == 0 => {
-                        oracle.nodes.insert(op.node(), op.slot().chain.incarnation);
-                        Ok(())
+                        let joined = oracle.authority.join(op.node(), now_ms);
+                        if joined.is_ok() {
+                            oracle.nodes.insert(op.node(), op.slot().chain.incarnation);
+                            oracle.purses.joined(op.node());
+                        }
+                        joined
                     }
                     Ok(Report::OpenChain(_)) => Err("NotItsPlace"),
-                    Ok(_) if !oracle.nodes.contains_key(&op.node()) => Err("NotItsPlace"),
-                    Ok(Report::Carry(carry)) => oracle.carry(genesis, op.body().hlc, &carry.command),
+                    Ok(_) if let Err(verdict) = oracle.authority.member(op.node()) => Err(verdict),
+                    Ok(Report::Carry(carry)) => oracle.carry(genesis, now_ms, before, &carry.command),
+                    Ok(Report::RenewMembership(_)) => oracle.authority.renew(op.node(), now_ms),
                     Ok(report) => oracle.report(op, &report),
                 };
                 oracle
@@ -91,26 +132,45 @@ impl Oracle {
                     .insert((op.id(), index), verdict.err().unwrap_or("Applied"));
             }
         }
+        let certified_ms = certificates.last().map_or(0, |last| last.0);
+        oracle.purses.advance(certified_ms);
         oracle
     }
 
-    fn carry(&mut self, genesis: &Genesis, at: Hlc, bytes: &[u8]) -> Result<(), Verdict> {
+    fn carry(
+        &mut self,
+        genesis: &Genesis,
+        now_ms: u64,
+        certified_ms: u64,
+        bytes: &[u8],
+    ) -> Result<(), Verdict> {
         let signed = SignedCommand::decode(genesis.network(), bytes).map_err(|_| "NotUnderstood")?;
         let (id, command) = (signed.id(), signed.command());
         need(!self.commands.contains_key(&id), "Replayed")?;
-        let first = |id: &CommandId| self.commands.get(id).is_some_and(|(key, _)| *key == command.key);
-        let result = if self.nonces.contains(&(command.key, command.nonce)) {
+        let account = |key: &PublicKey| self.authority.keys.get(key).map(|it| it.account);
+        let mine = account(&command.key);
+        let own = |key: &PublicKey| *key == command.key || (mine.is_some() && account(key) == mine);
+        let first = |id: &CommandId| self.commands.get(id).is_some_and(|(key, _)| own(key));
+        let past: Vec<_> = self.nonces.iter().take(2).copied().collect();
+        for nonce in past.into_iter().filter(|(end_ms, ..)| *end_ms < certified_ms) {
+            self.nonces.remove(&nonce);
+        }
+        let (key, nonce) = (command.key, command.nonce);
+        let used = self.nonces.iter().any(|(_, by, it)| (*by, *it) == (key, nonce));
+        let result = if used {
             Err("NonceUsed")
-        } else if at.ms() > command.not_after_ms {
+        } else if now_ms > command.not_after_ms {
             Err("Expired")
-        } else if command.not_after_ms > at.ms() + LIFETIME_MS_MAX {
+        } else if command.not_after_ms > now_ms + LIFETIME_MS_MAX {
             Err("TooFarAhead")
         } else if !command.after.iter().all(first) {
             Err("OutOfOrder")
         } else {
-            self.act(id, command.key, &command.body)
+            self.act(id, command, now_ms)
         };
-        self.nonces.insert((command.key, command.nonce));
+        if !used {
+            self.nonces.insert((command.not_after_ms, key, nonce));
+        }
         self.commands
             .insert(id, (command.key, result.err().unwrap_or("Applied")));
         result
@@ -124,26 +184,41 @@ impl Oracle {
         need(self.agents.get(&agent).ok_or("NotFound")?.0 == owner, "NotOwner")
     }
 
-    fn act(&mut self, id: CommandId, key: PublicKey, body: &Body) -> Result<(), Verdict> {
-        let owner = self
-            .accounts
-            .iter()
-            .find(|(_, (_, its))| *its == key)
-            .map(|(id, _)| *id);
+    fn act(&mut self, id: CommandId, command: &Command, now_ms: u64) -> Result<(), Verdict> {
+        let (key, body) = (command.key, &command.body);
+        if let Body::ApproveAct(ask) = body {
+            return self.authority.approve(key, ask, now_ms, &mut self.purses);
+        }
         if let Body::OpenAccount(ask) = body {
-            need(owner.is_none(), "HasAccount")?;
+            need(!self.authority.keys.contains_key(&key), "HasAccount")?;
             need(
                 self.accounts.values().all(|(name, _)| *name != ask.name),
                 "NameTaken",
             )?;
             self.accounts.insert(id.into(), (ask.name.clone(), key));
+            self.purses.opened(id.into());
+            self.authority.open(key, id.into());
             return Ok(());
         }
-        let owner = owner.ok_or("NoAccount")?;
+        let owner = self.authority.signer(command, now_ms)?;
+        let spent = match body {
+            Body::TransferCredits(ask) => ask.amount,
+            Body::GrantRights(ask) => ask.amount,
+            Body::PlaceHold(ask) => ask.amount,
+            _ => 0,
+        };
+        self.authority.check_allowance(key, spent)?;
+        if let Some(verdict) = self.purses.act(id, owner, body) {
+            verdict?;
+            self.authority.spend(key, spent);
+            return Ok(());
+        }
         match body {
-            Body::OpenAccount(_) => unreachable!("handled above"),
+            Body::OpenAccount(_) | Body::ApproveAct(_) => unreachable!("handled above"),
+            Body::AddKey(ask) => self.authority.add(key, ask, now_ms)?,
+            Body::RevokeKey(ask) => self.authority.revoke(key, owner, ask.key)?,
             Body::BuildImage(ask) => {
-                need(self.nodes.contains_key(&ask.held_by), "NotFound")?;
+                need(self.authority.member(ask.held_by).is_ok(), "NotFound")?;
                 self.builds.insert(id.into(), (owner, '?'));
             }
             Body::RegisterAgent(ask) => {
@@ -205,6 +280,9 @@ impl Oracle {
                 )?;
                 self.domains.remove(&ask.name);
             }
+            Body::TransferCredits(_) | Body::GrantRights(_) | Body::PlaceHold(_) | Body::ReleaseHold(_) => {
+                unreachable!("the purses know them")
+            }
         }
         Ok(())
     }
@@ -218,6 +296,9 @@ impl Oracle {
     }
 
     fn report(&mut self, op: &Op, report: &Report) -> Result<(), Verdict> {
+        if let Some(verdict) = self.purses.report(op.slot().chain, report) {
+            return verdict;
+        }
         match report {
             Report::ImageBuilt(it) => self.end_build(it.build, 'B'),
             Report::ImageFailed(it) => self.end_build(it.build, 'F'),
@@ -253,7 +334,12 @@ impl Oracle {
                 }
                 Ok(())
             }
-            Report::AnnounceNode(_) | Report::OpenChain(_) | Report::Carry(_) => Ok(()),
+            Report::AnnounceNode(_) | Report::Charge(_) | Report::EndHold(_) | Report::ReturnRights(_) => {
+                unreachable!("the purses know them")
+            }
+            Report::OpenChain(_) | Report::Carry(_) | Report::RenewMembership(_) => {
+                unreachable!("handled above")
+            }
         }
     }
 
@@ -267,7 +353,7 @@ impl Oracle {
     fn place(&mut self, op: &Op, it: &PlaceInstance) -> Result<(), Verdict> {
         let thing = self.things.get_mut(&it.instance).ok_or("NotFound")?;
         need(thing.wanted != 'D', "Deleted")?;
-        need(self.nodes.contains_key(&it.node), "NotFound")?;
+        need(self.authority.member(it.node).is_ok(), "NotFound")?;
         let before =
             |known: &(u64, NodeId, OpId)| Some(known.2) == it.previous && known.0 + 1 == it.generation;
         need(
@@ -284,113 +370,5 @@ impl Oracle {
             (thing.status, thing.hopeless) = (None, false);
         }
         Ok(())
-    }
-
-    /// Fails where a `Cloud` tells otherwise.
-    pub(crate) fn compare(&self, cloud: &Cloud) {
-        let accounts = cloud
-            .accounts
-            .values()
-            .map(|it| (it.id, (it.name.clone(), it.key)))
-            .collect();
-        assert_eq!(self.accounts, accounts);
-        let names = cloud
-            .account_names
-            .iter()
-            .map(|(name, id)| (*id, (name.clone(), cloud.accounts[id].key)));
-        assert_eq!(self.accounts, names.collect());
-        assert_eq!(
-            self.nodes,
-            cloud.nodes.values().map(|it| (it.id, it.incarnation)).collect()
-        );
-        let state = |state: &BuildState| match state {
-            BuildState::Asked => '?',
-            BuildState::Built { .. } => 'B',
-            BuildState::Failed { .. } => 'F',
-        };
-        assert_eq!(
-            self.builds,
-            cloud
-                .builds
-                .values()
-                .map(|it| (it.id, (it.owner, state(&it.state))))
-                .collect()
-        );
-        let agents = cloud
-            .agent_names
-            .iter()
-            .map(|(name, id)| (name, &cloud.agents[id]));
-        let agents = agents.map(|(name, it)| (it.id, (it.owner, name.clone(), it.release.build, it.version)));
-        assert_eq!(self.agents, agents.collect());
-        let domains = cloud
-            .domains
-            .values()
-            .map(|it| (it.name.clone(), (it.owner, it.agent)));
-        assert_eq!(self.domains, domains.collect());
-        for it in cloud.instances.values() {
-            let mut thing = self.things[&it.id].clone();
-            let wanted = match it.wanted {
-                Wanted::Running => 'R',
-                Wanted::Stopped => 'S',
-                Wanted::Deleted => 'D',
-            };
-            let placements = it
-                .placements
-                .values()
-                .map(|it| (it.generation, it.node, it.op))
-                .collect();
-            assert_eq!(it.placed, winner(it.id, &thing.placements).map(|winner| winner.2));
-            thing.placements.sort_by_key(|placement| placement.2);
-            let (owner, name, hopeless) = (it.owner, it.request.name.clone(), it.cannot_place.is_some());
-            let status = it
-                .status
-                .as_ref()
-                .map(|it| (it.generation, it.start, phase(&it.phase)));
-            assert_eq!(
-                thing,
-                Thing {
-                    owner,
-                    name,
-                    wanted,
-                    placements,
-                    status,
-                    hopeless
-                }
-            );
-        }
-        assert_eq!(self.things.len(), cloud.instances.len());
-        let live = self.things.iter().filter(|(_, it)| it.wanted != 'D');
-        let live: BTreeMap<_, _> = live.map(|(id, it)| ((it.owner, it.name.clone()), *id)).collect();
-        assert_eq!(
-            live,
-            cloud
-                .instance_names
-                .iter()
-                .map(|(name, id)| (name.clone(), *id))
-                .collect()
-        );
-        let commands = cloud
-            .commands
-            .iter()
-            .map(|(id, it)| (*id, (it.key, name_of(&it.outcome))));
-        assert_eq!(
-            self.commands
-                .iter()
-                .map(|(id, it)| (*id, (it.0, it.1.to_owned())))
-                .collect::<BTreeMap<_, _>>(),
-            commands.collect()
-        );
-        assert_eq!(self.nonces, cloud.nonces.keys().copied().collect());
-    }
-}
-
-/// "Applied", or the name of the reason.
-pub(crate) fn name_of(outcome: &Outcome) -> String {
-    match outcome {
-        Outcome::Applied => "Applied".into(),
-        Outcome::Void(void) => format!("{void:?}")
-            .chars()
-            .take_while(char::is_ascii_alphabetic)
-            .collect(),
     }
 }

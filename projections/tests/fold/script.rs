@@ -3,16 +3,18 @@
 
 use ledger::clock::Hlc;
 use ledger::command::accounts::OpenAccount;
+use ledger::command::admin::{Act, ApproveAct};
 use ledger::command::agents::{RegisterAgent, Release};
 use ledger::command::domains::{ClaimDomain, ReleaseDomain};
 use ledger::command::images::BuildImage;
 use ledger::command::instances::{DeleteInstance, LaunchInstance, Shape, StartInstance, StopInstance};
+use ledger::command::keys::{AddKey, Consent, Scopes};
 use ledger::command::{self, Command, SignedCommand};
 use ledger::entry::Entry;
-use ledger::genesis::Genesis;
+use ledger::genesis::{Genesis, Invitation};
 use ledger::id::{AgentId, BuildId, CommandId, Digest, InstanceId, NodeId, OpId};
-use ledger::key::SecretKey;
-use ledger::op::{Body, Chain, Op, Slot};
+use ledger::key::{PublicKey, SecretKey};
+use ledger::op::{Body, Chain, Dependency, Op, Slot};
 use ledger::report::images::{ImageBuilt, ImageFailed};
 use ledger::report::instances::{CannotPlace, InstanceChanged, Phase, PlaceInstance};
 use ledger::report::nodes::OpenChain;
@@ -44,6 +46,8 @@ pub(crate) struct World {
     pub(crate) ops: Vec<Op>,
     /// What the next op's clock shows, in milliseconds.
     pub(crate) now_ms: u64,
+    /// Whether the next ops name the last op of every other chain as seen.
+    pub(crate) sees_all: bool,
     nodes: Vec<ScriptNode>,
     nonce: u64,
 }
@@ -55,14 +59,25 @@ fn secret(kind: u8, name: &str) -> SecretKey {
     ))
 }
 
+/// The key that signs for a person.
+#[allow(dead_code, reason = "not every test that shares this file asks for it")]
+/// A person's key.
+pub(crate) fn key(who: &str) -> PublicKey {
+    secret(2, who).public()
+}
+
 impl World {
     /// A network without nodes.
     pub(crate) fn empty() -> Self {
-        let admin = secret(0, "admin").public();
+        Self::with_admins(&["admin"], 1)
+    }
+
+    /// A network without nodes, with these admins, of whom so many have to agree.
+    pub(crate) fn with_admins(admins: &[&str], admins_needed: u8) -> Self {
         let genesis = Genesis {
             name: "test".into(),
-            admins: vec![admin],
-            admins_needed: 1,
+            admins: admins.iter().map(|who| key(who)).collect(),
+            admins_needed,
             witnesses: Default::default(),
             created_ms: BEGIN_MS,
             salt: [7; 16],
@@ -71,6 +86,7 @@ impl World {
             genesis,
             ops: Vec::new(),
             now_ms: BEGIN_MS,
+            sees_all: false,
             nodes: Vec::new(),
             nonce: 0,
         }
@@ -116,12 +132,22 @@ impl World {
         node
     }
 
-    /// A node starts again.
-    pub(crate) fn restart(&mut self, node: usize) -> OpId {
+    /// A node's next op is the first of a new chain.
+    pub(crate) fn begin_again(&mut self, node: usize) {
         let it = &mut self.nodes[node];
         it.chain.incarnation += 1;
         it.seq = 0;
         it.previous = OpId([0; 32]);
+    }
+
+    /// The bytes of an invitation, signed by a person.
+    pub(crate) fn invite(&self, who: &str, invitation: Invitation) -> Vec<u8> {
+        invitation.sign(&secret(2, who)).bytes().to_vec()
+    }
+
+    /// A node starts again.
+    pub(crate) fn restart(&mut self, node: usize) -> OpId {
+        self.begin_again(node);
         self.say(
             node,
             OpenChain {
@@ -129,6 +155,15 @@ impl World {
                 before: None,
             },
         )
+    }
+
+    /// The node's next op comes right after `last` of its ops, whatever it has said since: a fork.
+    #[allow(dead_code, reason = "not every test that shares this file forks")]
+    pub(crate) fn fork(&mut self, node: usize, last: OpId) {
+        let slot = self.ops.iter().find(|op| op.id() == last).map(|op| *op.slot());
+        let slot = slot.expect("the op is one of the script");
+        let it = &mut self.nodes[node];
+        (it.chain, it.seq, it.previous) = (slot.chain, slot.seq + 1, last);
     }
 
     /// A node's id.
@@ -146,6 +181,12 @@ impl World {
     /// The node's next op, with a clock that the caller answers for.
     pub(crate) fn op_at(&mut self, node: usize, hlc: Hlc, entries: Vec<Entry>) -> OpId {
         let network = self.genesis.network();
+        let others = self.nodes.iter().enumerate();
+        let mut dependencies: Vec<Dependency> = others
+            .filter(|(index, it)| self.sees_all && *index != node && it.seq > 0)
+            .map(|(_, it)| it.previous.into())
+            .collect();
+        dependencies.sort();
         let it = &mut self.nodes[node];
         let slot = Slot {
             chain: it.chain,
@@ -157,7 +198,7 @@ impl World {
             slot,
             Body {
                 hlc,
-                dependencies: Vec::new(),
+                dependencies,
                 entries,
             },
             &it.secret,
@@ -167,6 +208,15 @@ impl World {
         let id = op.id();
         self.ops.push(op);
         id
+    }
+
+    /// Takes back what was said after the first `ops` ops, all of it by one node.
+    pub(crate) fn take_back(&mut self, node: usize, ops: usize) {
+        let it = &mut self.nodes[node];
+        for op in self.ops.drain(ops..).rev() {
+            assert_eq!(op.slot().chain, it.chain, "only this node spoke since");
+            (it.seq, it.previous) = (op.slot().seq, op.slot().previous);
+        }
     }
 
     /// A node tells something.
@@ -216,6 +266,30 @@ impl World {
     pub(crate) fn ask(&mut self, who: &str, body: impl Into<command::Body>) -> CommandId {
         let command = self.sign(who, body);
         self.carry(&command)
+    }
+
+    /// An admin approves an act that ends in an hour.
+    pub(crate) fn approve(&mut self, who: &str, act: Act) -> CommandId {
+        let expires_ms = BEGIN_MS + 60 * 60 * 1000;
+        self.ask(
+            who,
+            ApproveAct {
+                act,
+                salt: [0; 16],
+                expires_ms,
+            },
+        )
+    }
+
+    /// What lets `who` sign for an account.
+    pub(crate) fn key_of(&self, who: &str, account: CommandId, scopes: Scopes) -> AddKey {
+        AddKey {
+            key: key(who),
+            scopes,
+            expires_ms: None,
+            label: who.into(),
+            consent: Consent::sign(self.genesis.network(), account.into(), &secret(2, who)),
+        }
     }
 
     /// A person opens an account of their own name.

@@ -53,6 +53,7 @@ pub(crate) const ALL: Roles = Roles {
     compute: true,
     builder: true,
     edge: true,
+    witness: true,
 };
 
 const ROUNDS_MAX: usize = 40;
@@ -188,6 +189,7 @@ impl World {
             addresses: vec![format!("/ip4/10.0.0.{}/tcp/9000", index + 1)],
             ipv4: vec![std::net::Ipv4Addr::new(10, 0, 0, index as u8 + 1)],
             capacity: node.me.capacity,
+            payout: None,
         };
         self.report(index, announce);
     }

@@ -6,7 +6,7 @@ use ledger::codec;
 use ledger::id::OpId;
 use ledger::journal::OUTCOME_BYTES_MAX;
 use projections::outcome::{Outcome, Void};
-use reactors::node::{Input, Node, Output};
+use reactors::node::{Durable, Input, Node, Output, Wait};
 
 use crate::wire::{BEGIN_MS, Net, id, open_account, setup, submit};
 
@@ -75,6 +75,7 @@ fn a_command_that_is_none_is_refused_and_leaves_no_op() {
             token: 1,
             command: bytes,
             id: command.id(),
+            wait: Wait::Tentative,
         },
     );
     net.give(
@@ -83,6 +84,7 @@ fn a_command_that_is_none_is_refused_and_leaves_no_op() {
             token: 2,
             command: vec![1, 2, 3],
             id: command.id(),
+            wait: Wait::Tentative,
         },
     );
     assert!(net.at(1).replies[&1].is_err() && net.at(1).replies[&2].is_err());
@@ -95,7 +97,7 @@ fn check_order(node: &mut Node, inputs: Vec<Input>, now_ms: u64, durable: &mut B
     let mut rested = 0;
     for output in &outputs {
         match output {
-            Output::Persist { ops, .. } => {
+            Output::Persist(Durable { ops, .. }) => {
                 durable.extend(ops.iter().map(ledger::op::Op::id));
             }
             Output::Reply {

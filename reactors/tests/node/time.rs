@@ -11,11 +11,11 @@ use crate::wire::{IMAGE, Net, command, id};
 
 /// Two nodes, and an instance that stands on the second; the first is the one that would place it again.
 fn placed_elsewhere() -> (Net, InstanceId) {
-    for count in 0..64 {
+    for count in 0..64u8 {
         let mut net = Net::of(2);
         net.connect(1, 2);
-        net.pass(8_000 + count * 200);
-        let instance = net.launch();
+        net.pass(8_000);
+        let instance = net.launch_as(3 + count);
         net.pass(3_000);
         if placed(&mut net, 1, instance).map(|(node, _)| node) == Some(id(2)) {
             return (net, instance);

@@ -1,6 +1,7 @@
 //! A network of a few nodes. The shell here does what the daemon's does (writes first), keeps what it wrote,
 //! and lays what is sent on a heap until the test carries it.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
@@ -9,6 +10,7 @@ use ledger::command::accounts::OpenAccount;
 use ledger::command::images::BuildImage;
 use ledger::command::instances::{LaunchInstance, Shape};
 use ledger::command::{Body, Command, SignedCommand};
+use ledger::finality::witness::WitnessSet;
 use ledger::genesis::{Genesis, Invitation, SignedInvitation};
 use ledger::id::{BuildId, CommandId, Digest, InstanceId, NodeId};
 use ledger::journal::JournalRecord;
@@ -19,7 +21,9 @@ use ledger::report::nodes::{AnnounceNode, Capacity, Roles};
 use projections::outcome::Outcome;
 use reactors::action::Action;
 use reactors::me::Me;
-use reactors::node::{HostEvent, Input, Node, Output, Setup, SubmitError, Submitted, TICK_MS};
+use reactors::node::{
+    Held, HostEvent, Input, Node, Output, Setup, SubmitError, Submitted, TICK_MS, Wait, certificate_frame,
+};
 use reactors::observed::HeldImage;
 use vmm::spec::{Health, Restart, Workload};
 
@@ -37,6 +41,7 @@ const ALL: Roles = Roles {
     compute: true,
     builder: true,
     edge: true,
+    witness: true,
 };
 
 /// Frames carried before a test counts as one that never comes to rest.
@@ -54,12 +59,22 @@ pub(crate) fn admin() -> SecretKey {
     secret(250)
 }
 
+thread_local! {
+    /// Each test has a thread of its own.
+    static WITNESSES: RefCell<WitnessSet> = RefCell::default();
+}
+
+/// The networks that this test makes from now on have these witnesses; without, none.
+pub(crate) fn witnessed_by(witnesses: WitnessSet) {
+    WITNESSES.set(witnesses);
+}
+
 pub(crate) fn genesis(name: &str) -> Genesis {
     Genesis {
         name: name.into(),
         admins: vec![admin().public()],
         admins_needed: 1,
-        witnesses: Default::default(),
+        witnesses: WITNESSES.with_borrow(Clone::clone),
         created_ms: BEGIN_MS - 1_000,
         salt: [9; 16],
     }
@@ -123,7 +138,9 @@ pub(crate) fn held_image() -> HeldImage {
 pub(crate) struct Station {
     pub(crate) number: u8,
     pub(crate) node: Node,
-    /// What its store holds.
+    /// What its store holds, but for the ops.
+    pub(crate) held: Held,
+    /// The ops that its store holds.
     pub(crate) ops: Vec<Op>,
     pub(crate) journal: Vec<JournalRecord>,
     pub(crate) replies: BTreeMap<u64, Result<Submitted, SubmitError>>,
@@ -138,11 +155,22 @@ impl Station {
     fn perform(&mut self, outputs: Vec<Output>) {
         for output in outputs {
             match output {
-                Output::Persist { ops, journal } => {
-                    self.ops.extend(ops);
-                    self.journal.extend(journal);
+                Output::Persist(durable) => {
+                    if !durable.certificates.is_empty() {
+                        self.held.votes.clear();
+                    }
+                    self.held.certificates.extend(durable.certificates);
+                    self.held.votes.extend(durable.votes);
+                    self.held.forks.extend(durable.forks);
+                    self.ops.extend(durable.ops);
+                    self.journal.extend(durable.journal);
                 }
                 Output::Send { to, bytes } => self.sent.push((to, bytes)),
+                Output::TellCertificates { to, from_height } => {
+                    let stored = self.held.certificates.iter();
+                    let from = stored.filter(|it| it.checkpoint.height >= from_height).take(8);
+                    self.sent.extend(from.map(|it| (to, certificate_frame(it))));
+                }
                 Output::Disconnect { peer, why } => self.disconnected.push((peer, why)),
                 Output::Reply { token, reply } => {
                     assert!(
@@ -190,10 +218,11 @@ pub(crate) fn submit(token: u64, command: &SignedCommand) -> Input {
         token,
         command: command.bytes().to_vec(),
         id: command.id(),
+        wait: Wait::Tentative,
     }
 }
 
-pub(crate) fn setup(number: u8, incarnation: u64, stored: Vec<Op>, journal_next: u64) -> Setup {
+pub(crate) fn setup(number: u8, incarnation: u64, stored: impl Into<Held>, journal_next: u64) -> Setup {
     Setup {
         replica: replica::Setup {
             genesis: genesis("home"),
@@ -203,7 +232,7 @@ pub(crate) fn setup(number: u8, incarnation: u64, stored: Vec<Op>, journal_next:
             seed: [number; 32],
             verify: Verify::Real,
         },
-        stored,
+        stored: stored.into(),
         journal_next,
         me: Me {
             node: id(number),
@@ -219,6 +248,7 @@ pub(crate) fn setup(number: u8, incarnation: u64, stored: Vec<Op>, journal_next:
             addresses: vec![format!("/ip4/10.0.0.{number}/udp/1/quic-v1")],
             ipv4: vec![Ipv4Addr::new(10, 0, 0, number)],
             capacity: CAPACITY,
+            payout: None,
         },
     }
 }
@@ -233,7 +263,7 @@ pub(crate) struct Net {
 impl Net {
     /// Opens nodes 1 to `count`, by themselves.
     pub(crate) fn of(count: u8) -> Self {
-        let stations = (1..=count).map(|number| open(number, 1, Vec::new(), Vec::new(), BEGIN_MS));
+        let stations = (1..=count).map(|number| open(number, 1, Held::default(), Vec::new(), BEGIN_MS));
         Self {
             now_ms: BEGIN_MS,
             stations: stations.collect(),
@@ -303,6 +333,11 @@ impl Net {
 
     /// An instance of an image that all nodes hold, launched at node 1.
     pub(crate) fn launch(&mut self) -> InstanceId {
+        self.launch_as(3)
+    }
+
+    /// As [`Self::launch`]; the nonce gives the instance another id, and so another place.
+    pub(crate) fn launch_as(&mut self, nonce: u8) -> InstanceId {
         let numbers: Vec<u8> = self.stations.iter().map(|station| station.number).collect();
         for number in numbers {
             self.give(number, Input::Host(HostEvent::Known));
@@ -344,7 +379,7 @@ impl Net {
             },
             port: Some(8080),
         };
-        let launch = command(100, 3, launch.into());
+        let launch = command(100, nonce, launch.into());
         assert_eq!(self.at(1).submit(3, &launch, now_ms).outcome, Outcome::Applied);
         self.carry();
         InstanceId::from(launch.id())
@@ -384,22 +419,27 @@ impl Net {
         }
         let now_ms = self.now_ms;
         let station = self.at(number);
-        let (ops, journal) = (
-            std::mem::take(&mut station.ops),
-            std::mem::take(&mut station.journal),
-        );
-        *station = open(number, incarnation, ops, journal, now_ms);
+        let held = Held {
+            ops: std::mem::take(&mut station.ops),
+            ..std::mem::take(&mut station.held)
+        };
+        let journal = std::mem::take(&mut station.journal);
+        *station = open(number, incarnation, held, journal, now_ms);
     }
 }
 
-fn open(number: u8, incarnation: u64, ops: Vec<Op>, journal: Vec<JournalRecord>, now_ms: u64) -> Station {
+fn open(number: u8, incarnation: u64, held: Held, journal: Vec<JournalRecord>, now_ms: u64) -> Station {
     let next = journal.last().map_or(0, |record| record.offset + 1);
     let (node, outputs) =
-        Node::open(setup(number, incarnation, ops.clone(), next), now_ms).expect("it opens");
+        Node::open(setup(number, incarnation, held.clone(), next), now_ms).expect("it opens");
     let mut station = Station {
         number,
         node,
-        ops,
+        ops: held.ops.clone(),
+        held: Held {
+            ops: Vec::new(),
+            ..held
+        },
         journal,
         replies: BTreeMap::new(),
         actions: Vec::new(),

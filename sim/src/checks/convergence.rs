@@ -17,6 +17,8 @@ pub struct View {
     /// A hash of the ids of all of them in order: two replicas with one vector may still differ in ops that
     /// they hold but cannot prove to others yet.
     pub log: [u8; 32],
+    /// Height of the last certificate: what it covers is in another order than what nothing covers.
+    pub height: u64,
     /// The root of what it can prove to others.
     pub vector: [u8; 32],
     /// Ops that wait for something.
@@ -37,6 +39,7 @@ impl View {
             node: index,
             ops: log.len(),
             log: *hasher.finalize().as_bytes(),
+            height: node.finality().height,
             vector: log.vector().root(),
             waiting: node.replica().waiting().0,
             cloud: codec::encode(&*node.cloud()),
@@ -51,11 +54,11 @@ fn violated(seen: String) -> Holds {
     })
 }
 
-/// At any time: equal logs, equal bytes.
+/// At any time: equal logs and certificates, equal bytes.
 pub fn same_ops_same_view(views: &[View]) -> Holds {
-    let mut first: BTreeMap<[u8; 32], &View> = BTreeMap::new();
+    let mut first: BTreeMap<([u8; 32], u64), &View> = BTreeMap::new();
     for view in views {
-        let other = first.entry(view.log).or_insert(view);
+        let other = first.entry((view.log, view.height)).or_insert(view);
         if other.cloud != view.cloud {
             let (left, right) = (other.node, view.node);
             return violated(format!(

@@ -48,7 +48,11 @@ pub fn tells_everything<'a>(
     }
     for op in ops {
         let id = op.id();
+        // Of what has been final for long the node keeps no outcome; the journal must have told of it.
         let Some(outcomes) = now(id) else {
+            if (0..op.body().entries.len()).all(|entry| told.contains_key(&(id, entry as u32))) {
+                continue;
+            }
             return violated(format!(
                 "node {node} does not say what became of op {}",
                 id.short()

@@ -5,6 +5,7 @@
 pub mod acknowledged;
 pub mod builds;
 pub mod convergence;
+pub mod finality;
 pub mod fold;
 pub mod journal;
 pub mod machines;

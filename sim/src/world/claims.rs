@@ -78,6 +78,9 @@ impl World {
     /// Claims that hold at any time.
     fn always(&self, views: &[View]) -> Holds {
         checks::convergence::same_ops_same_view(views)?;
+        let disks = self.stations.iter().map(|station| &station.disk).enumerate();
+        checks::finality::one_certificate_a_height(self.genesis.network(), disks)?;
+        checks::finality::no_alarm(self.nodes())?;
         for (index, station) in self.stations.iter().enumerate() {
             checks::machines::never_backward(index, &station.host)?;
         }
@@ -94,8 +97,11 @@ impl World {
             let disk = &self.stations[index].disk;
             let told = |op| node.outcomes(op);
             checks::journal::tells_everything(index, disk.ops(), disk.journal(), told)?;
+            checks::finality::final_outcomes_stand(index, disk)?;
             let ops = node.replica().log().iter();
-            checks::fold::is_the_fold_of_its_ops(index, &self.genesis, ops, &node.cloud(), told)?;
+            let height = node.finality().height as usize;
+            let applied = disk.certificates(0).get(..height).unwrap_or_default();
+            checks::fold::is_the_fold_of_its_ops(index, &self.genesis, ops, applied, &node.cloud(), told)?;
         }
         Ok(())
     }
@@ -115,6 +121,10 @@ impl World {
         checks::convergence::all_hold_the_same(&views)?;
         if due == self.stations.len() {
             checks::convergence::nothing_waits(&views)?;
+        }
+        let up = places.iter().map(|place| place.id);
+        if checks::finality::has_quorum(&self.genesis.witnesses, up) {
+            checks::finality::all_is_final(self.nodes())?;
         }
         let Some((index, node)) = self.nodes().next() else {
             return Ok(());

@@ -101,8 +101,12 @@ pub enum Input {
     Judged {
         /// Which.
         checkpoint: CheckpointId,
-        /// Whether this node would stand by it.
+        /// Whether this node would stand by it, its time left aside.
         good: bool,
+        /// Whether its time is near this node's clock. It is asked for when a checkpoint is new: one that more
+        /// than two thirds prevoted in an earlier round was near the clock of an honest witness then, and a
+        /// witness that is locked on it may propose it much later.
+        timely: bool,
     },
     /// The answer to [`Output::Propose`].
     Value(Checkpoint),
@@ -304,8 +308,13 @@ impl Consensus {
             Input::Message(Message::Proposal(proposal)) => self.take_proposal(proposal, now_ms, &mut out),
             Input::Message(Message::Vote(vote)) => self.take_vote(vote, now_ms, &mut out),
             Input::Message(Message::Recovery(signed)) => self.take_recovery(signed, now_ms, &mut out),
-            Input::Judged { checkpoint, good } => {
+            Input::Judged {
+                checkpoint,
+                good,
+                timely,
+            } => {
                 if let Some(known) = self.known.get_mut(&checkpoint) {
+                    known.timely |= timely;
                     known.good.get_or_insert(good);
                 }
             }
@@ -427,6 +436,7 @@ impl Consensus {
         let known = Known {
             checkpoint,
             good: None,
+            timely: false,
         };
         self.known.entry(id).or_insert(known)
     }

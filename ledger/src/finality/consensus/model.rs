@@ -81,7 +81,7 @@ impl Local {
         }
         said.hash(&mut hasher);
         for (id, known) in &it.known {
-            (id, known.good).hash(&mut hasher);
+            (id, known.good, known.timely).hash(&mut hasher);
         }
         for (place, vote) in &it.own {
             (place, vote.checkpoint).hash(&mut hasher);
@@ -288,6 +288,7 @@ impl Scope {
                 Output::Judge(checkpoint) => answers.push(Input::Judged {
                     checkpoint: checkpoint.id(self.genesis.network()),
                     good: true,
+                    timely: true,
                 }),
                 Output::Persist(record) => local.records.push(record),
                 Output::Broadcast(message) => {

@@ -33,7 +33,11 @@ impl Consensus {
         if !self.may_propose() {
             return;
         }
-        let inherited = self.inherited.map(|id| (None, id));
+        // One turn each: to witnesses who do not know it, it is old.
+        let first = self
+            .inherited
+            .filter(|_| (round as usize) < self.height.witnesses.len());
+        let inherited = first.map(|id| (None, id));
         let valid = self.valid.map(|(round, id)| (Some(round), id));
         match valid.or(inherited) {
             Some((valid_round, id)) => self.propose(id, valid_round, out),
@@ -85,7 +89,8 @@ impl Consensus {
         let fits = checkpoint.height == self.height.height && checkpoint.previous == self.height.previous;
         if fits && self.may_propose() {
             let id = checkpoint.id(self.height.network);
-            self.know(id, checkpoint).good = Some(true);
+            let known = self.know(id, checkpoint);
+            (known.good, known.timely) = (Some(true), true);
             self.propose(id, None, out);
         }
     }
@@ -122,7 +127,8 @@ impl Consensus {
         let Some(offer) = self.rounds.get(&self.round).and_then(|it| it.offer) else {
             return false;
         };
-        let Some(good) = self.known.get(&offer.id).and_then(|known| known.good) else {
+        let known = self.known.get(&offer.id);
+        let Some((good, timely)) = known.and_then(|known| Some((known.good?, known.timely))) else {
             return false;
         };
         let allowed = match (self.locked, offer.valid_round) {
@@ -134,7 +140,9 @@ impl Consensus {
             // Line 23.
             (Some((_, id)), None) => id == offer.id,
         };
-        self.cast(Prevote, (good && allowed).then_some(offer.id), out);
+        // What was prevoted before was near an honest witness's clock then, under a set that was lost as well.
+        let near = timely || offer.valid_round.is_some() || self.inherited == Some(offer.id);
+        self.cast(Prevote, (good && near && allowed).then_some(offer.id), out);
         self.step = Step::Prevote;
         true
     }

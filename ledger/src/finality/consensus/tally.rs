@@ -21,6 +21,8 @@ pub(super) struct Offer {
 pub(super) struct Known {
     pub(super) checkpoint: Checkpoint,
     pub(super) good: Option<bool>,
+    /// Its time was near the own clock when it was judged.
+    pub(super) timely: bool,
 }
 
 /// One round: a proposal, and what each witness voted.

@@ -3,6 +3,7 @@
 use super::*;
 use crate::finality::checkpoint::FOLD_VERSION;
 use crate::finality::checkpoint::VoteKind::{Precommit, Prevote};
+use crate::finality::recovery::Recovery;
 use crate::genesis::Genesis;
 use crate::key::{SIGNATURE_BYTES, Signature};
 
@@ -189,8 +190,13 @@ impl Scene {
             });
         }
         for checkpoint in judged {
-            let good = true;
-            let outputs = self.core.handle(Input::Judged { checkpoint, good }, self.now_ms);
+            let (good, timely) = (true, true);
+            let judged = Input::Judged {
+                checkpoint,
+                good,
+                timely,
+            };
+            let outputs = self.core.handle(judged, self.now_ms);
             words.extend(self.words(outputs));
         }
         words
@@ -466,8 +472,12 @@ fn what_is_bad_is_not_prevoted_and_what_is_not_judged_is_waited_for() {
     let outputs = it.core.handle(Input::Message(message), it.now_ms);
     assert_eq!(outputs, [Output::Judge(it.value(1))]);
     assert_eq!(it.core.step(), Step::Propose);
-    let (checkpoint, good) = (it.id(1), false);
-    let words = it.give(Input::Judged { checkpoint, good });
+    let (checkpoint, good, timely) = (it.id(1), false, true);
+    let words = it.give(Input::Judged {
+        checkpoint,
+        good,
+        timely,
+    });
     assert_eq!(words, ["writes Prevote none in 1", "tells Prevote none in 1"]);
     // The others found it good: they decide, and so do we by what they say.
     for witness in 1..4 {
@@ -501,4 +511,33 @@ fn messages_bring_a_peer_that_heard_nothing_to_the_same_place() {
     }
     assert!(other.core.rounds[&1].has_quorum(&it.height.witnesses, Prevote, Some(it.id(1))));
     assert_eq!(other.core.valid, Some((1, it.id(1))));
+}
+
+#[test]
+fn with_other_witnesses_it_proposes_what_it_was_locked_on_and_old_votes_count_for_nothing() {
+    let mut it = locked();
+    let recovery = Recovery {
+        after: it.height.previous,
+        height: 4,
+        attempt: 1,
+        witnesses: it.height.witnesses.clone(),
+    };
+    let signatures = vec![(0, recovery.sign(it.height.network, &it.keys[0]))];
+    let signed = SignedRecovery { recovery, signatures };
+    let words = it.give(Input::Message(Message::Recovery(signed)));
+    assert_eq!(
+        words,
+        [
+            "writes a recovery",
+            "tells a recovery",
+            "writes a proposal in 0",
+            "proposes 1 in 0, valid in None",
+            "writes Prevote 1 in 0",
+            "tells Prevote 1 in 0",
+        ]
+    );
+    for witness in 1..4 {
+        assert!(it.tell(Prevote, 0, witness, Some(1)).is_empty());
+        assert!(it.tell(Precommit, 0, witness, Some(1)).is_empty());
+    }
 }
