@@ -63,12 +63,8 @@ fn one_witness_makes_final_what_it_and_others_say() {
     net.pass(2_000);
     assert!(net.at(2).replies.remove(&1).is_some_and(|reply| reply.is_ok()));
     check_all_final(&net);
-    let told = net
-        .at(2)
-        .journal
-        .iter()
-        .filter_map(|record| record.checkpoint())
-        .last();
+    let journal = net.at(2).journal.iter().rev();
+    let told = journal.filter_map(|record| record.checkpoint()).next();
     let height = net.at(2).node.finality().height;
     assert_eq!(told.map(|(_, told)| told.height), Some(height));
 }
