@@ -332,7 +332,13 @@ impl Replica {
     fn is_needed(&self, ops: &[Op], known: usize) -> bool {
         match &ops[known..] {
             [] => ops.last().is_some_and(|head| self.log.wants_signature(head)),
-            fresh => !fresh.iter().all(|op| self.limbo.contains(&op.id())) && !self.is_idle(fresh),
+            fresh => {
+                let waits = |op: &Op| self.limbo.contains(&op.id());
+                let signs = fresh
+                    .last()
+                    .is_some_and(|head| self.limbo.lacks_signature(&head.id()));
+                (signs || !fresh.iter().all(waits)) && !self.is_idle(fresh)
+            }
         }
     }
 
@@ -464,7 +470,7 @@ impl Replica {
             let Some(sifted) = self.sift(from, fresh, now_ms, outputs) else {
                 return outcome;
             };
-            let beside = run[sifted.len()..].iter().map(|op| op.bytes().len()).sum();
+            let beside = self.beside(&run, &sifted);
             let waiting = sifted.into_iter().map(|op| Waiting {
                 op,
                 from,
@@ -481,6 +487,15 @@ impl Replica {
             };
             fresh = run[parts..].to_vec();
         }
+    }
+
+    /// The bytes that each op of a run keeps beside itself while it waits: that of the run which is not new here.
+    fn beside(&self, run: &[Op], sifted: &[Op]) -> usize {
+        let held = |op: &Op| op.held_bytes() + size_of::<Op>();
+        let new = || sifted.iter().filter(|op| !self.limbo.contains(&op.id()));
+        let all: usize = run.iter().map(held).sum();
+        let counted: usize = new().map(Op::held_bytes).sum();
+        (all - counted).div_ceil(new().count().max(1))
     }
 
     fn holds(&self, name: &Dependency) -> bool {

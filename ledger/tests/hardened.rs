@@ -1,0 +1,96 @@
+//! What a peer can make a replica do in vain is bounded, and no honest chain stalls for it.
+#![allow(clippy::unwrap_used, reason = "a test that fails here should say where")]
+
+mod scene;
+
+use ledger::admit::Verify;
+use ledger::clock::Hlc;
+use ledger::entry::Entry;
+use ledger::genesis::SignedInvitation;
+use ledger::id::OpId;
+use ledger::key::Signature;
+use ledger::limbo::{BYTES_MAX, PEER_BYTES_MAX};
+use ledger::op::{Body, Op, Slot};
+use ledger::peers::SERVED_BYTES_BURST;
+use ledger::push::WINDOW_BYTES;
+use ledger::replica::{Output, Replica};
+use ledger::report::Report;
+use ledger::sync::{Frame, HeadMark, Heads, Hello, Run, Summary};
+use scene::{Author, START_MS, admitted, carry, disconnected, live, network, node, open, run, secret, setup};
+
+fn entry(size: usize) -> Entry {
+    Entry {
+        kind: 999,
+        version: 1,
+        bytes: vec![7; size],
+    }
+}
+
+#[test]
+fn a_chain_that_was_cut_anew_goes_on_with_a_signature_for_what_waits() {
+    let (mut author, first) = Author::opened(2);
+    let mut ops = vec![first];
+    ops.extend((0..2).map(|_| author.write(vec![], vec![entry(30_000)])));
+    ops.push(author.say("small"));
+    ops.push(author.say("rest"));
+    let (mut replica, _) = open(1, 1, vec![]);
+    replica.peer_up(node(3), START_MS);
+    replica.peer_up(node(4), START_MS);
+    // Only the last one's signature comes, and so much without one does not enter.
+    replica.receive(node(3), &run(&ops[..4]), START_MS);
+    let stopped = replica.log().next(&author.chain) as usize;
+    assert!(stopped < 4, "the bound holds");
+    let outputs = replica.receive(node(4), &run(&ops[..=stopped]), START_MS);
+    assert_eq!(
+        admitted(&outputs).len(),
+        4 - stopped,
+        "its own signature was wanted"
+    );
+    replica.receive(node(4), &run(&ops[4..]), START_MS);
+    assert_eq!(replica.log().vector().next(&author.chain), 5);
+    assert_eq!(replica.waiting(), (0, 0), "nothing stays behind");
+}
+
+/// Gives a frame again and again until the peer is dropped; how often, and why.
+fn until_dropped(replica: &mut Replica, frame: impl Fn(u64) -> Vec<u8>, max: u64) -> Option<(u64, String)> {
+    (0..max).find_map(|turn| {
+        let outputs = replica.receive(node(2), &frame(turn), START_MS + turn / 100);
+        disconnected(&outputs).map(|why| (turn, why))
+    })
+}
+
+/// 20 ops with 32 commands each, in a place of which the op before is invented.
+fn invented(turn: u64) -> Vec<u8> {
+    static BODIES: std::sync::OnceLock<Vec<Vec<u8>>> = std::sync::OnceLock::new();
+    let bodies = BODIES.get_or_init(|| {
+        let (mut author, _) = Author::opened(2);
+        let entries = || {
+            (0..32)
+                .map(|nonce| Report::from(carry(nonce)).to_entry())
+                .collect()
+        };
+        (0..20)
+            .map(|_| author.write(vec![], entries()).bytes().to_vec())
+            .collect()
+    });
+    let mut before = [1; 32];
+    before[..8].copy_from_slice(&turn.to_le_bytes());
+    let mut slot = Slot {
+        chain: Author::new(2).chain,
+        seq: 1,
+        previous: OpId(before),
+    };
+    for body in bodies {
+        slot.previous = slot.id(network(), body);
+        slot.seq += 1;
+    }
+    Frame::Run(Run {
+        live: false,
+        chain: slot.chain,
+        first: 1,
+        previous: OpId(before),
+        bodies: bodies.clone(),
+        signature: secret(2).sign(&slot.previous.0),
+    })
+    .encode()
+}
