@@ -51,6 +51,74 @@ fn a_chain_that_was_cut_anew_goes_on_with_a_signature_for_what_waits() {
     assert_eq!(replica.waiting(), (0, 0), "nothing stays behind");
 }
 
+#[test]
+fn what_waits_is_counted_as_it_lies_in_memory() {
+    let (mut replica, _) = Replica::open(setup(1, 1, Verify::Trusting), vec![], START_MS).unwrap();
+    let empty = Entry {
+        kind: 9,
+        version: 1,
+        bytes: vec![],
+    };
+    let body = Body {
+        hlc: Hlc::at_ms(START_MS),
+        dependencies: vec![],
+        entries: vec![empty; 64],
+    };
+    for number in 2..10u8 {
+        replica.peer_up(node(number), START_MS);
+        for round in 0..30u64 {
+            let run = Run {
+                live: false,
+                chain: Author::new(number).chain,
+                first: 1 + round * 10_000,
+                previous: OpId([1; 32]),
+                bodies: vec![body.encode(); 240],
+                signature: Signature([0; 64]),
+            };
+            replica.receive(node(number), &Frame::Run(run).encode(), START_MS);
+        }
+    }
+    let (ops, bytes) = replica.waiting();
+    let held = ops * (body.encode().len() + 64 * size_of::<Entry>());
+    assert!(held <= BYTES_MAX, "{ops} ops hold {held} bytes");
+    assert!(bytes >= held, "{bytes} counted of {held}");
+}
+
+#[test]
+fn what_came_beside_ops_that_wait_already_is_counted() {
+    let (mut replica, _) = Replica::open(setup(1, 1, Verify::Trusting), vec![], START_MS).unwrap();
+    replica.peer_up(node(2), START_MS);
+    let body = |index: u64| {
+        let hlc = Hlc::at_ms(START_MS - 10_000 + index);
+        let (dependencies, entries) = (vec![], vec![entry(150)]);
+        Body {
+            hlc,
+            dependencies,
+            entries,
+        }
+        .encode()
+    };
+    // Each run repeats all of the one before and brings one op more.
+    for round in 0..30u64 {
+        let run = Run {
+            live: false,
+            chain: Author::new(2).chain,
+            first: 1,
+            previous: OpId([1; 32]),
+            bodies: (0..200 + round).map(body).collect(),
+            signature: Signature([0; 64]),
+        };
+        replica.receive(node(2), &Frame::Run(run).encode(), START_MS);
+    }
+    let (ops, bytes) = replica.waiting();
+    assert_eq!(ops, 229);
+    let pointers: usize = (1..30).map(|round| (200 + round) * size_of::<Op>()).sum();
+    assert!(
+        bytes >= pointers && bytes <= PEER_BYTES_MAX,
+        "{bytes} of {pointers}"
+    );
+}
+
 /// Gives a frame again and again until the peer is dropped; how often, and why.
 fn until_dropped(replica: &mut Replica, frame: impl Fn(u64) -> Vec<u8>, max: u64) -> Option<(u64, String)> {
     (0..max).find_map(|turn| {
