@@ -162,3 +162,110 @@ fn invented(turn: u64) -> Vec<u8> {
     })
     .encode()
 }
+
+#[test]
+fn a_fork_at_the_first_place_is_proved_by_who_holds_it_and_told_to_who_refused_a_branch() {
+    let (_, real) = Author::opened(2);
+    let wrong = Author::new(2).draft(vec![], vec![scene::opening(3)]);
+    let (mut holds, _) = open(1, 1, vec![]);
+    let (mut refused, _) = open(5, 1, vec![]);
+    for replica in [&mut holds, &mut refused] {
+        for number in [3, 4] {
+            replica.peer_up(node(number), START_MS);
+        }
+    }
+    // An opening with another node's invitation is refused, is not kept, and so proves nothing.
+    assert!(disconnected(&refused.receive(node(3), &live(&wrong), START_MS)).is_some());
+    assert_eq!(
+        admitted(&refused.receive(node(4), &live(&real), START_MS)).len(),
+        1
+    );
+    // Where the real one stands it proves the fork: the node signed both.
+    holds.receive(node(4), &live(&real), START_MS);
+    let outputs = holds.receive(node(3), &live(&wrong), START_MS);
+    let proof = outputs.iter().find_map(|output| match output {
+        Output::Forked(proof) => Some(proof.clone()),
+        _ => None,
+    });
+    let outputs = refused.receive(node(4), &Frame::Fork(proof.unwrap()).encode(), START_MS);
+    assert_eq!(disconnected(&outputs), None);
+    for replica in [&holds, &refused] {
+        assert_eq!(replica.log().fork_seq(&real.slot().chain), Some(0));
+        assert_eq!(replica.log().next(&real.slot().chain), 0);
+    }
+}
+
+#[test]
+fn an_admin_is_named_once() {
+    let mut genesis = scene::genesis();
+    genesis.admins.push(genesis.admins[0]);
+    let invitation = ledger::genesis::Invitation {
+        genesis,
+        node: node(2),
+        admin: scene::admin().public(),
+        peers: vec![],
+    };
+    let bytes = invitation.sign(&scene::admin()).bytes().to_vec();
+    assert!(SignedInvitation::decode(&bytes).is_err());
+}
+
+#[test]
+fn a_forged_command_costs_hardly_more_than_a_good_one() {
+    let forged = |frames: &[Run]| {
+        let mut frames = frames.to_vec();
+        let mut slot = Slot {
+            chain: frames[0].chain,
+            seq: 1,
+            previous: frames[0].previous,
+        };
+        // In the middle of the first frame, and signed for by the node.
+        let half = frames[0].bodies.len() / 2;
+        let mut body = Body::decode(&frames[0].bodies[half]).unwrap();
+        *body.entries[20].bytes.last_mut().unwrap() ^= 1;
+        frames[0].bodies[half] = body.encode();
+        for body in &frames[0].bodies {
+            slot.previous = slot.id(network(), body);
+            slot.seq += 1;
+        }
+        frames[0].signature = secret(2).sign(&slot.previous.0);
+        frames
+    };
+    let (mut author, first) = Author::opened(2);
+    let entries = |nonce| {
+        (nonce..nonce + 40)
+            .map(|nonce| Report::from(carry(nonce)).to_entry())
+            .collect()
+    };
+    let frames = (0..4).map(|frame| {
+        let ops: Vec<Op> = (0..5)
+            .map(|op| author.write(vec![], entries(frame * 200 + op * 40)))
+            .collect();
+        scene::run_of(&ops, false)
+    });
+    let good: Vec<Run> = frames.collect();
+    let bad = forged(&good);
+    let took = |frames: &[Run], dropped: bool| {
+        let once = || {
+            let (mut replica, _) = open(1, 1, vec![]);
+            replica.peer_up(node(2), START_MS);
+            replica.receive(node(2), &live(&first), START_MS);
+            let frames = frames
+                .iter()
+                .map(|run| (node(2), Frame::Run(run.clone()).encode()))
+                .collect();
+            let begin = std::time::Instant::now();
+            let outputs = replica.receive_all(frames, START_MS);
+            let took = begin.elapsed();
+            assert_eq!(
+                disconnected(&outputs).is_some(),
+                dropped,
+                "{:?}",
+                replica.counters()
+            );
+            took
+        };
+        (0..3).map(|_| once()).min().unwrap()
+    };
+    let (good, bad) = (took(&good, false), took(&bad, true));
+    assert!(bad < 3 * good, "{bad:?}, where good ones take {good:?}");
+}
