@@ -40,10 +40,15 @@ impl Genesis {
         NetworkId(hash("formation 2026 genesis v1", &[&codec::encode(self)]))
     }
 
-    fn check(&self) -> Result<(), DecodeError> {
+    /// Whether it keeps the bounds: who reads an invitation asks, and who begins a network.
+    pub fn check(&self) -> Result<(), DecodeError> {
         check_label(&self.name)?;
         if self.admins.is_empty() || self.admins.len() > ADMINS_MAX {
             return Err(DecodeError::Meaningless("a genesis without 1 to 16 admins"));
+        }
+        let repeats = |(index, admin): (usize, &PublicKey)| self.admins[..index].contains(admin);
+        if self.admins.iter().enumerate().any(repeats) {
+            return Err(DecodeError::Meaningless("a genesis that names an admin twice"));
         }
         if self.admins_needed == 0 || usize::from(self.admins_needed) > self.admins.len() {
             return Err(DecodeError::Meaningless(

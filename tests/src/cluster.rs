@@ -30,8 +30,14 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Makes a network of `nodes` and starts them all; returns when each knows all the others.
+    /// Makes a network of `nodes`, of which the first certifies, and starts them all; returns when each knows
+    /// all the others.
     pub fn start(nodes: usize) -> Result<Self> {
+        Self::start_witnessed(nodes, 1)
+    }
+
+    /// As [`Self::start`]; the first `witnesses` of the nodes certify.
+    pub fn start_witnessed(nodes: usize, witnesses: usize) -> Result<Self> {
         let mut cluster = Self {
             daemons: (0..nodes).map(|_| None).collect(),
             segment: Segment::new(nodes)?,
@@ -43,7 +49,7 @@ impl Cluster {
         };
         cluster.form_offline(&["key", "new"])?;
         for index in 0..nodes {
-            cluster.init(index)?;
+            cluster.init(index, witnesses)?;
             cluster.start_node(index)?;
         }
         cluster.wait_for_members(nodes)?;
@@ -51,7 +57,7 @@ impl Cluster {
     }
 
     /// Gives a node its key, its settings and its invitation.
-    fn init(&self, index: usize) -> Result<()> {
+    fn init(&self, index: usize, witnesses: usize) -> Result<()> {
         let folder = self.node_folder(index);
         let (folder, address) = (folder.to_string_lossy().into_owned(), self.address(index));
         let name = format!("node{}", index + 1);
@@ -94,7 +100,13 @@ impl Cluster {
             "64",
         ];
         let last: Vec<String> = if index == 0 {
-            vec!["--network".into(), "demo".into()]
+            let mut begin = vec!["--network".into(), "demo".into()];
+            for witness in 0..witnesses {
+                let folder = self.node_folder(witness).to_string_lossy().into_owned();
+                let key = self.form_offline(&["node", "key", "--dir", &folder])?;
+                begin.extend(["--witness".into(), key.trim().to_owned()]);
+            }
+            begin
         } else {
             let key = self.form_offline(&["node", "key", "--dir", &folder])?;
             let first = self.node_folder(0);
@@ -237,6 +249,17 @@ impl Cluster {
             hashes.dedup();
             Ok(if hashes.len() == 1 { hashes.pop() } else { None })
         })
+        .with_context(|| self.ledgers())
+    }
+
+    /// What each running node says of its ledger, for the words of a failure.
+    fn ledgers(&self) -> String {
+        let of = |index: usize| {
+            let said = self.form(index, &["ledger", "status"]);
+            let said = said.unwrap_or_else(|error| format!("{error:#}"));
+            format!("node {}:\n{said}\n{}", index + 1, tail(&self.log(index)))
+        };
+        self.running().into_iter().map(of).collect::<Vec<_>>().join("\n")
     }
 
     /// Numbers of the nodes whose daemon runs.

@@ -29,8 +29,8 @@ pub struct Shown {
 /// Ships `examples/hello-agent` and fetches its answer by name, resolved by one node and proxied by another
 /// than the one that runs it. `say` gets a line for each step.
 pub fn show(cluster: &Cluster, say: &mut dyn FnMut(&str)) -> Result<Shown> {
-    cluster.form(0, &["account", "open", "demo"])?;
-    say("account `demo` is open");
+    cluster.form(0, &["account", "open", "demo", "--until", "final"])?;
+    say("account `demo` is open, and that is final");
     let example = project().join("examples/hello-agent");
     let example = example.to_string_lossy();
     say("shipping examples/hello-agent: build, register, deploy, wait");
@@ -88,6 +88,23 @@ pub fn show(cluster: &Cluster, say: &mut dyn FnMut(&str)) -> Result<Shown> {
         holder,
         dns,
         door,
+    })
+}
+
+/// Waits till every node says that nothing is tentative, and that it is at one height with the others; gives the
+/// height.
+pub fn wait_for_final(cluster: &Cluster) -> Result<u64> {
+    wait_for("everything to be final", Duration::from_secs(30), || {
+        let mut heights = Vec::new();
+        for index in cluster.running() {
+            let ledger = cluster.form_json(index, &["ledger", "status"])?;
+            if ledger["tentative"] != 0 {
+                return Ok(None);
+            }
+            heights.extend(ledger["finality"]["height"].as_u64());
+        }
+        heights.dedup();
+        Ok(if heights.len() == 1 { heights.pop() } else { None })
     })
 }
 

@@ -1,6 +1,7 @@
 //! `form-demo`, started by `./dev demo`: a network of three nodes on this machine and an agent on it.
 //!
-//! With `--check` it ends by itself after the agent's answer, with status 0 only if the answer came.
+//! With `--nodes N` there are more; from four on each of them certifies, otherwise the first alone does. With
+//! `--check` it ends by itself after the agent's answer, with status 0 only if the answer came.
 //! Everything that it made goes when it ends, also when it is interrupted or fails.
 
 use std::process::ExitCode;
@@ -12,20 +13,30 @@ use anyhow::{Context, Result, bail};
 use tests::cluster::Cluster;
 use tests::{demo, shell};
 
+/// Nodes, unless told otherwise.
 const NODES: usize = 3;
 
+/// Nodes, at most: they share one machine.
+const NODES_MAX: usize = 8;
+
+/// From so many nodes on all certify: three of four are a quorum, so any one may fail.
+const WITNESSES_MIN: usize = 4;
+
 fn main() -> ExitCode {
-    let mut check = false;
-    for argument in std::env::args().skip(1) {
+    let (mut check, mut nodes) = (false, Some(NODES));
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--check" => check = true,
-            _ => {
-                eprintln!("usage: form-demo [--check]");
-                return ExitCode::from(2);
-            }
+            "--nodes" => nodes = arguments.next().and_then(|count| count.parse().ok()),
+            _ => nodes = None,
         }
     }
-    match run(check) {
+    let Some(nodes) = nodes.filter(|nodes| (NODES..=NODES_MAX).contains(nodes)) else {
+        eprintln!("usage: form-demo [--check] [--nodes {NODES}..{NODES_MAX}]");
+        return ExitCode::from(2);
+    };
+    match run(check, nodes) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("demo: failed: {error:#}");
@@ -48,16 +59,17 @@ fn interrupted() -> Result<Arc<AtomicBool>> {
     Ok(flag)
 }
 
-fn run(check: bool) -> Result<()> {
+fn run(check: bool, nodes: usize) -> Result<()> {
     if !shell::is_root() {
         bail!("the demo makes network namespaces and taps: run it as root");
     }
     let flag = interrupted()?;
     let begin = Instant::now();
-    println!("starting {NODES} nodes, each in a network namespace of its own");
-    let cluster = Arc::new(Cluster::start(NODES)?);
+    println!("starting {nodes} nodes, each in a network namespace of its own");
+    let witnesses = if nodes >= WITNESSES_MIN { nodes } else { 1 };
+    let cluster = Arc::new(Cluster::start_witnessed(nodes, witnesses)?);
     let ready = begin.elapsed().as_secs_f64();
-    println!("{NODES} nodes know one another after {ready:.1} s");
+    println!("{nodes} nodes know one another after {ready:.1} s");
 
     let worker = Arc::clone(&cluster);
     let work = std::thread::spawn(move || demo::show(&worker, &mut |line| println!("{line}")));
@@ -73,6 +85,15 @@ fn run(check: bool) -> Result<()> {
     let shown = work.join().map_err(|_| anyhow::anyhow!("the demo panicked"))??;
     let state = cluster.wait_for_one_state(Duration::from_secs(30))?;
     println!("all nodes hold one state: {}", &state[..16.min(state.len())]);
+    let height = demo::wait_for_final(&cluster)?;
+    println!(
+        "all that was said is final, at height {height}, certified by {}",
+        if witnesses == 1 {
+            "one witness".to_owned()
+        } else {
+            format!("more than two thirds of {witnesses} witnesses")
+        }
+    );
     if !check {
         look_around(&cluster, &shown);
         while !flag.load(Ordering::Relaxed) {
@@ -103,6 +124,7 @@ fn look_around(cluster: &Cluster, shown: &demo::Shown) {
         "instance list",
         "instance logs hello-agent",
         "ops log",
+        "ledger status",
         "node list",
         "status",
     ] {

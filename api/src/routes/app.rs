@@ -110,6 +110,8 @@ struct Newcomers {
 /// made there is a pause, so that askers never take more than a part of a processor.
 struct StateHash {
     position: Position,
+    /// Height of the last certificate: it is part of the view, and changes without a new op.
+    height: u64,
     hash: [u8; 32],
     made: Instant,
     took: Duration,
@@ -220,16 +222,18 @@ impl App {
         let mut kept = self.state_hash.lock().await;
         let cloud = self.door.cloud();
         if let Some(kept) = kept.as_ref()
-            && (kept.position == cloud.position || kept.made.elapsed() < kept.took * PAUSES)
+            && ((kept.position, kept.height) == (cloud.position, cloud.finality.height)
+                || kept.made.elapsed() < kept.took * PAUSES)
         {
             return Ok((kept.position, kept.hash));
         }
-        let (position, began) = (cloud.position, Instant::now());
+        let (position, height, began) = (cloud.position, cloud.finality.height, Instant::now());
         let hash = tokio::task::spawn_blocking(move || cloud.state_hash())
             .await
             .map_err(|error| Problem::new(ErrorCode::Internal, format!("the view has no hash: {error}")))?;
         *kept = Some(StateHash {
             position,
+            height,
             hash,
             made: Instant::now(),
             took: began.elapsed(),

@@ -16,10 +16,12 @@ use api::views::nodes::{NodeView, Role};
 use api::views::status::StatusView;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
+use ledger::codec::DecodeError;
 use ledger::command::accounts::check_label;
 use ledger::finality::witness::WitnessSet;
 use ledger::genesis::{Genesis, Invitation, PEERS_MAX, SignedInvitation};
 use ledger::id::NodeId;
+use ledger::key::PublicKey;
 use serde::Serialize;
 
 use crate::exit::{Exit, Failure};
@@ -59,6 +61,8 @@ pub struct FolderArg {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   form node init --network home --public-ipv4 192.0.2.10   begin a network; your key is its admin
+  form node init --network home --witness A --witness B --witness C --witness D
+                                                           begin one that four nodes certify
   form node init                                           make the node's key and print its id
   form node init --invitation form-invite-...              join with what an admin's `node invite` printed")]
 pub struct InitArgs {
@@ -67,6 +71,16 @@ pub struct InitArgs {
     /// Begin a network of this name, with your key as its admin
     #[arg(long, value_name = "NAME", conflicts_with = "invitation")]
     network: Option<String>,
+    /// A node that certifies checkpoints, by its id; may be given more than once. One is a sequencer; from four on
+    /// the network goes on without any one of them [default: this node]
+    #[arg(long, value_name = "NODE_ID", requires = "network")]
+    witness: Vec<NodeId>,
+    /// A further admin's public key; may be given more than once
+    #[arg(long, value_name = "PUBLIC_KEY", requires = "network")]
+    admin: Vec<PublicKey>,
+    /// How many admins have to agree on what concerns all, such as who certifies
+    #[arg(long, value_name = "N", requires = "network", default_value_t = 1)]
+    admins_needed: u8,
     /// Join a network with this invitation; `-` reads it from standard input
     #[arg(long, value_name = "TEXT")]
     invitation: Option<String>,
@@ -201,6 +215,9 @@ fn init(args: InitArgs, invocation: &Invocation) -> Result<(), Failure> {
     let InitArgs {
         folder: FolderArg { dir },
         network,
+        witness,
+        admin: further,
+        admins_needed,
         invitation,
         settings,
     } = args;
@@ -228,15 +245,23 @@ fn init(args: InitArgs, invocation: &Invocation) -> Result<(), Failure> {
 
     let signed = match (network, admin, invitation) {
         (Some(name), Some(admin), _) => {
+            let mut admins = vec![admin.public()];
+            admins.extend(further.into_iter().filter(|key| *key != admin.public()));
+            let witnesses = if witness.is_empty() {
+                vec![key.node_id()]
+            } else {
+                witness
+            };
+            let wrong = |error: DecodeError| Failure::new(Exit::Usage, format!("no such network: {error}"));
             let genesis = Genesis {
                 name,
-                admins: vec![admin.public()],
-                admins_needed: 1,
-                // Alone it certifies by itself; the admins name others when there are some.
-                witnesses: WitnessSet::of_equals([key.node_id()]).expect("one is within the bounds"),
+                admins,
+                admins_needed,
+                witnesses: WitnessSet::of_equals(witnesses).map_err(wrong)?,
                 created_ms: now_ms(),
                 salt: random_salt()?,
             };
+            genesis.check().map_err(wrong)?;
             let invitation = Invitation {
                 genesis,
                 node: key.node_id(),

@@ -352,7 +352,7 @@ impl Record {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Evidence {
     /// Two votes of one kind in one round.
-    Votes(Vote, Vote),
+    Votes(Box<(Vote, Vote)>),
     /// Two proposals in one round.
     Proposals(Box<(Proposal, Proposal)>),
 }
@@ -361,7 +361,7 @@ impl Evidence {
     /// Who lied.
     pub fn witness(&self) -> NodeId {
         match self {
-            Evidence::Votes(first, _) => first.witness,
+            Evidence::Votes(both) => both.0.witness,
             Evidence::Proposals(both) => both.0.proposer,
         }
     }
@@ -369,7 +369,8 @@ impl Evidence {
     /// Whether it proves that.
     pub fn verify(&self, network: NetworkId) -> bool {
         let (conflict, checks) = match self {
-            Evidence::Votes(a, b) => {
+            Evidence::Votes(both) => {
+                let (a, b) = &**both;
                 let place = |it: &Vote| (it.witness, it.kind, it.height, it.round, it.recovery);
                 (
                     place(a) == place(b) && a.checkpoint != b.checkpoint,
@@ -387,5 +388,107 @@ impl Evidence {
             }
         };
         conflict && checks.iter().all(crate::key::verify)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::finality::checkpoint::FOLD_VERSION;
+
+    fn vote() -> impl Strategy<Value = Vote> {
+        let id = || proptest::option::of(any::<[u8; 32]>());
+        (any::<bool>(), 1u64.., any::<u32>(), id(), id(), any::<[u8; 32]>()).prop_map(
+            |(precommit, height, round, recovery, checkpoint, witness)| Vote {
+                kind: [VoteKind::Prevote, VoteKind::Precommit][usize::from(precommit)],
+                height,
+                round,
+                recovery: recovery.map(RecoveryId),
+                checkpoint: checkpoint.map(CheckpointId),
+                witness: NodeId(witness),
+                signature: Signature([7; SIGNATURE_BYTES]),
+            },
+        )
+    }
+
+    fn proposal() -> impl Strategy<Value = Proposal> {
+        (vote(), 2u64.., any::<bool>()).prop_map(|(vote, height, valid)| Proposal {
+            round: vote.round,
+            valid_round: vote.round.checked_sub(1).filter(|_| valid),
+            recovery: vote.recovery,
+            checkpoint: Checkpoint {
+                height,
+                previous: CheckpointId([3; 32]),
+                time_ms: vote.height,
+                order: vote.witness.0,
+                state: [1; 32],
+                forks: [2; 32],
+                fold_version: FOLD_VERSION,
+                heads: Vec::new(),
+                next_witnesses: None,
+            },
+            proposer: vote.witness,
+            signature: vote.signature,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_said_and_written_reads_back(vote in vote(), proposal in proposal()) {
+            let lock = Record::Lock {
+                round: vote.round,
+                recovery: vote.recovery,
+                checkpoint: proposal.checkpoint.clone(),
+            };
+            for message in [Message::Vote(vote), Message::Proposal(proposal.clone())] {
+                let mut bytes = message.encode();
+                prop_assert_eq!(Message::decode(&bytes), Ok(message));
+                bytes.push(0);
+                prop_assert!(Message::decode(&bytes).is_err());
+            }
+            for record in [Record::Vote(vote), Record::Proposal(proposal), lock] {
+                prop_assert_eq!(Record::decode(&record.encode()), Ok(record));
+            }
+        }
+
+        #[test]
+        fn what_reads_has_one_encoding(
+            vote in vote(), proposal in proposal(), which: bool, at: prop::sample::Index, byte: u8, end: prop::sample::Index,
+        ) {
+            let message = if which { Message::Vote(vote) } else { Message::Proposal(proposal) };
+            let mut bytes = message.encode();
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            if let Ok(message) = Message::decode(&bytes) {
+                prop_assert_eq!(message.encode(), &bytes[..]);
+            }
+            if let Ok(record) = Record::decode(&bytes) {
+                prop_assert_eq!(record.encode(), &bytes[..]);
+            }
+            prop_assert!(Message::decode(&bytes[..end.index(bytes.len())]).is_err());
+        }
+
+        #[test]
+        fn each_field_of_a_vote_is_signed(vote in vote(), other in vote()) {
+            let network = NetworkId([1; 32]);
+            let same = Vote { witness: vote.witness, ..other } == vote;
+            prop_assert_eq!(vote.message(network) == other.message(network), same);
+            prop_assert_ne!(vote.message(network), vote.message(NetworkId([2; 32])));
+        }
+    }
+
+    #[test]
+    fn a_valid_round_is_an_earlier_one() {
+        let mut runner = proptest::test_runner::TestRunner::deterministic();
+        let tree = proposal().new_tree(&mut runner).expect("it makes one");
+        let mut proposal = proptest::strategy::ValueTree::current(&tree);
+        proposal.round = 5;
+        for (valid_round, reads) in [(None, true), (Some(0), true), (Some(4), true), (Some(5), false)] {
+            proposal.valid_round = valid_round;
+            let bytes = Message::Proposal(proposal.clone()).encode();
+            assert_eq!(Message::decode(&bytes).is_ok(), reads, "{valid_round:?}");
+        }
     }
 }

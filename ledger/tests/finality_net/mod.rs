@@ -23,19 +23,19 @@ const RETELL_MS: u64 = 200;
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug)]
-pub struct Faults {
+pub(crate) struct Faults {
     /// Messages take at least this long, in milliseconds.
-    pub delay_ms: u64,
+    pub(crate) delay_ms: u64,
     /// And up to this much longer: so they overtake each other.
-    pub jitter_ms: u64,
+    pub(crate) jitter_ms: u64,
     /// Of a thousand messages, how many are lost.
-    pub lost: u64,
+    pub(crate) lost: u64,
     /// Of a thousand outputs, after how many the node crashes.
-    pub crash: u64,
+    pub(crate) crash: u64,
 }
 
 /// Ten milliseconds one way, nothing lost.
-pub const CALM: Faults = Faults {
+pub(crate) const CALM: Faults = Faults {
     delay_ms: 10,
     jitter_ms: 0,
     lost: 0,
@@ -47,51 +47,60 @@ enum Event {
     Certificate(Certificate),
     Judged(CheckpointId),
     Tick,
-    Retell,
+    /// Of this start of the node.
+    Retell(u64),
+    Begin,
     Restart,
 }
 
+/// Where something is said: by whom, height, round, as a vote or a proposal, under which recovery.
+type Said = (NodeId, u64, u32, Option<VoteKind>, Option<[u8; 32]>);
+
 /// One node.
-pub struct Node {
-    pub secret: SecretKey,
-    pub up: bool,
-    pub core: Option<Consensus>,
-    pub chain: CertifiedChain,
+pub(crate) struct Node {
+    pub(crate) secret: SecretKey,
+    pub(crate) up: bool,
+    pub(crate) core: Option<Consensus>,
+    pub(crate) chain: CertifiedChain,
     /// All certificates, by height from 1, and when they were there.
-    pub certificates: Vec<(u64, Certificate)>,
+    pub(crate) certificates: Vec<(u64, Certificate)>,
     /// Durable.
-    pub records: Vec<Record>,
-    pub evidence: Vec<Evidence>,
+    pub(crate) records: Vec<Record>,
+    pub(crate) evidence: Vec<Evidence>,
+    /// How often it was started.
+    starts: u64,
+    /// The next tick that is due.
+    tick_ms: u64,
 }
 
-pub struct Net {
-    pub genesis: Genesis,
-    pub now_ms: u64,
-    pub faults: Faults,
-    pub nodes: Vec<Node>,
+pub(crate) struct Net {
+    pub(crate) genesis: Genesis,
+    pub(crate) now_ms: u64,
+    pub(crate) faults: Faults,
+    pub(crate) nodes: Vec<Node>,
     /// Lies, if there is one: it has no core.
-    pub liar: Option<usize>,
+    pub(crate) liar: Option<usize>,
     /// Whether each node starts the next height as soon as it has a certificate.
-    pub busy: bool,
+    pub(crate) busy: bool,
     /// The witnesses that a checkpoint of this height names.
-    pub changes: BTreeMap<u64, WitnessSet>,
-    pub verify: Verify,
-    pub messages: u64,
+    pub(crate) changes: BTreeMap<u64, WitnessSet>,
+    pub(crate) verify: Verify,
+    pub(crate) messages: u64,
     queue: BTreeMap<(u64, u64), (usize, Event)>,
     sequence: u64,
     chance: u64,
     decided: BTreeMap<u64, CheckpointId>,
-    said: BTreeMap<(NodeId, u64, u32, Option<VoteKind>, Option<[u8; 32]>), Option<CheckpointId>>,
+    said: BTreeMap<Said, Option<CheckpointId>>,
     seen: BTreeSet<(u64, CheckpointId)>,
 }
 
-pub fn secret(index: usize) -> SecretKey {
+pub(crate) fn secret(index: usize) -> SecretKey {
     SecretKey::from_seed([index as u8 + 1; 32])
 }
 
 impl Net {
     /// `voters` of the `count` nodes are the first witnesses.
-    pub fn new(seed: u64, count: usize, voters: usize, verify: Verify) -> Self {
+    pub(crate) fn new(seed: u64, count: usize, voters: usize, verify: Verify) -> Self {
         let secrets: Vec<SecretKey> = (0..count).map(secret).collect();
         let witnesses = WitnessSet::of_equals(secrets[..voters].iter().map(SecretKey::node_id));
         let genesis = Genesis {
@@ -112,6 +121,8 @@ impl Net {
                 certificates: Vec::new(),
                 records: Vec::new(),
                 evidence: Vec::new(),
+                starts: 0,
+                tick_ms: 0,
             })
             .collect();
         Self {
@@ -134,10 +145,10 @@ impl Net {
     }
 
     /// Starts all nodes that are up.
-    pub fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         for node in 0..self.nodes.len() {
             if self.liar == Some(node) {
-                self.at(self.now_ms + 1, node, Event::Retell);
+                self.at(self.now_ms + 1, node, Event::Retell(0));
             } else if self.nodes[node].up {
                 self.restart(node);
             }
@@ -145,7 +156,7 @@ impl Net {
     }
 
     /// A number below `bound`.
-    pub fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.chance = self.chance.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.chance;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -167,12 +178,12 @@ impl Net {
     }
 
     /// The height that a node is at.
-    pub fn height(&self, node: usize) -> u64 {
+    pub(crate) fn height(&self, node: usize) -> u64 {
         self.nodes[node].chain.height() + 1
     }
 
     /// Lets time pass until then.
-    pub fn run_until(&mut self, until_ms: u64) {
+    pub(crate) fn run_until(&mut self, until_ms: u64) {
         while let Some(((at_ms, _), (node, event))) = self
             .queue
             .first_key_value()
@@ -206,20 +217,25 @@ impl Net {
                     timely: true,
                 },
             ),
-            Event::Tick => self.input(node, Input::Tick),
+            Event::Tick => {
+                self.nodes[node].tick_ms = 0;
+                self.input(node, Input::Tick);
+            }
             Event::Certificate(certificate) => {
                 if certificate.checkpoint.height == self.height(node) {
                     self.certified(node, certificate);
                 }
             }
-            Event::Retell => self.retell(node),
-            Event::Restart => {}
+            Event::Retell(start) if start == self.nodes[node].starts => self.retell(node),
+            Event::Begin => self.begin(node),
+            Event::Restart | Event::Retell(_) => {}
         }
     }
 
     /// Tells a random peer again what is known, or the certificate that it lacks.
     fn retell(&mut self, node: usize) {
-        self.at(self.now_ms + RETELL_MS, node, Event::Retell);
+        let start = self.nodes[node].starts;
+        self.at(self.now_ms + RETELL_MS, node, Event::Retell(start));
         let peer = self.below(self.nodes.len() as u64) as usize;
         let theirs = self.height(peer);
         if let Some((_, certificate)) = self.nodes[node].certificates.get(theirs as usize - 1) {
@@ -234,10 +250,14 @@ impl Net {
     }
 
     /// Brings a node up with what it has on disk.
-    pub fn restart(&mut self, node: usize) {
-        self.nodes[node].up = true;
+    pub(crate) fn restart(&mut self, node: usize) {
+        let it = &mut self.nodes[node];
+        it.up = true;
+        it.starts += 1;
+        it.tick_ms = 0;
+        let start = it.starts;
         self.open(node);
-        self.at(self.now_ms + RETELL_MS, node, Event::Retell);
+        self.at(self.now_ms + RETELL_MS, node, Event::Retell(start));
     }
 
     fn crash(&mut self, node: usize) {
@@ -267,25 +287,21 @@ impl Net {
             assert_eq!(again, *record);
             again
         });
-        let mut core = Consensus::new(place, me, stored.collect());
-        let begun = if self.busy || !it.records.is_empty() {
-            core.begin(self.now_ms)
-        } else {
-            Vec::new()
-        };
-        it.core = Some(core);
-        self.perform(node, begun);
+        it.core = Some(Consensus::new(place, me, stored.collect()));
+        if self.busy || !self.nodes[node].records.is_empty() {
+            self.at(self.now_ms + 1, node, Event::Begin);
+        }
     }
 
     /// Begins the height at which a node is.
-    pub fn begin(&mut self, node: usize) {
+    pub(crate) fn begin(&mut self, node: usize) {
         if let Some(core) = &mut self.nodes[node].core {
             let outputs = core.begin(self.now_ms);
             self.perform(node, outputs);
         }
     }
 
-    pub fn input(&mut self, node: usize, input: Input) {
+    pub(crate) fn input(&mut self, node: usize, input: Input) {
         let Some(core) = &mut self.nodes[node].core else {
             return;
         };
@@ -294,12 +310,12 @@ impl Net {
     }
 
     /// Gives a recovery to one node.
-    pub fn recover(&mut self, node: usize, signed: SignedRecovery) {
+    pub(crate) fn recover(&mut self, node: usize, signed: SignedRecovery) {
         self.input(node, Input::Message(Message::Recovery(signed)));
     }
 
     /// What an honest node proposes.
-    pub fn value(&self, node: usize) -> Checkpoint {
+    pub(crate) fn value(&self, node: usize) -> Checkpoint {
         let chain = &self.nodes[node].chain;
         let height = chain.height() + 1;
         Checkpoint {
@@ -319,6 +335,8 @@ impl Net {
     }
 
     fn perform(&mut self, node: usize, outputs: Vec<Output>) {
+        // All outputs are performed before an answer to one of them goes in.
+        let mut answers = Vec::new();
         for output in outputs {
             match output {
                 Output::Persist(record) => self.nodes[node].records.push(record),
@@ -329,23 +347,19 @@ impl Net {
                     }
                 }
                 Output::Propose { .. } => {
-                    let value = self.value(node);
-                    self.input(node, Input::Value(value));
+                    answers.push(Input::Value(self.value(node)));
                 }
                 Output::Judge(checkpoint) => {
                     // The ops may come later than the proposal.
                     let late_ms = self.below(self.faults.jitter_ms + 1);
                     let id = checkpoint.id(self.genesis.network());
                     if late_ms == 0 {
-                        let good = true;
-                        self.input(
-                            node,
-                            Input::Judged {
-                                checkpoint: id,
-                                good,
-                                timely: true,
-                            },
-                        );
+                        let (checkpoint, good, timely) = (id, true, true);
+                        answers.push(Input::Judged {
+                            checkpoint,
+                            good,
+                            timely,
+                        });
                     } else {
                         self.at(self.now_ms + late_ms, node, Event::Judged(id));
                     }
@@ -372,9 +386,16 @@ impl Net {
                 return;
             }
         }
+        for answer in answers {
+            self.input(node, answer);
+        }
         let core = self.nodes[node].core.as_ref();
-        if let Some(at_ms) = core.and_then(Consensus::deadline) {
-            self.at(at_ms.max(self.now_ms), node, Event::Tick);
+        if let Some(at_ms) = core.and_then(Consensus::deadline)
+            && !(1..=at_ms).contains(&self.nodes[node].tick_ms)
+        {
+            let at_ms = at_ms.max(self.now_ms);
+            self.nodes[node].tick_ms = at_ms;
+            self.at(at_ms, node, Event::Tick);
         }
     }
 
@@ -450,7 +471,7 @@ impl Net {
     fn lie(&mut self, event: Event) {
         let liar = self.liar.expect("it lies");
         match event {
-            Event::Retell => self.at(self.now_ms + RETELL_MS / 4, liar, Event::Retell),
+            Event::Retell(_) => self.at(self.now_ms + RETELL_MS / 4, liar, Event::Retell(0)),
             Event::Tell(message) => {
                 let network = self.genesis.network();
                 let id = match &message {
@@ -522,4 +543,55 @@ impl Net {
             self.send(peer, Event::Tell(Message::Vote(vote)));
         }
     }
+}
+
+/// Lets `count` ops appear, about `gap_ms` apart, while the nodes `down` are; the sorted times in milliseconds
+/// from each op to its certificate, at the node where it appeared. A node certifies what reached it before it
+/// proposed.
+pub(crate) fn time_to_final(net: &mut Net, down: &[usize], gap_ms: u64, count: usize) -> Vec<u64> {
+    net.busy = false;
+    for node in down {
+        net.nodes[*node].up = false;
+    }
+    net.start();
+    let up: Vec<usize> = (0..net.nodes.len()).filter(|node| !down.contains(node)).collect();
+    let mut at_ms = net.now_ms;
+    // When and where.
+    let mut ops: Vec<(u64, usize)> = (0..count)
+        .map(|_| {
+            at_ms += net.below(2 * gap_ms);
+            (at_ms, up[net.below(up.len() as u64) as usize])
+        })
+        .collect();
+    let mut times = Vec::new();
+    let until_ms = at_ms + 60_000;
+    while !ops.is_empty() {
+        assert!(
+            net.now_ms < until_ms,
+            "{} ops are not final after a minute",
+            ops.len()
+        );
+        net.run_until(net.now_ms + 1);
+        let (now_ms, delay_ms) = (net.now_ms, net.faults.delay_ms);
+        // A checkpoint's time is when it was proposed; it covers what its proposer had then.
+        ops.retain(|(at_ms, node)| {
+            let last = net.nodes[*node].certificates.last();
+            let covers = last.filter(|(_, it)| it.checkpoint.time_ms >= at_ms + delay_ms);
+            if let Some((certified_ms, _)) = covers.filter(|_| *at_ms <= now_ms) {
+                times.push(certified_ms - at_ms);
+                return false;
+            }
+            true
+        });
+        let waits = |node: usize| {
+            ops.iter()
+                .any(|(at_ms, home)| at_ms + if node == *home { 0 } else { delay_ms } <= now_ms)
+        };
+        let begins: Vec<usize> = up.iter().copied().filter(|node| waits(*node)).collect();
+        for node in begins {
+            net.begin(node);
+        }
+    }
+    times.sort_unstable();
+    times
 }

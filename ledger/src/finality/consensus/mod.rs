@@ -42,6 +42,8 @@ mod tally;
 
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
@@ -112,7 +114,7 @@ pub enum Input {
     Tick,
 }
 
-/// What to do, in this order.
+/// What to do, in this order; all of it before an answer to one of these goes in.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Output {
     /// It is this node's turn: answer with [`Input::Value`], at once or as long as the round lasts.
@@ -354,7 +356,7 @@ impl Consensus {
         let kept = rounds
             .iter()
             .filter_map(|round| Some((*round, self.rounds.get(round)?)));
-        let votes = kept.clone().flat_map(|(_, it)| it.votes.values());
+        let votes = kept.clone().flat_map(|(_, it)| it.votes());
         let votes = own.chain(votes).map(|vote| Message::Vote(*vote));
         let proposals = kept
             .filter_map(|(round, it)| self.proposal(round, it.offer?))
@@ -439,11 +441,11 @@ impl Consensus {
         self.known.entry(id).or_insert(known)
     }
 
-    /// Counts a vote of a witness that has none in its place.
     fn count(&mut self, vote: Vote) {
-        if let Some(place) = self.height.witnesses.index_of(&vote.witness) {
-            let votes = &mut self.rounds.entry(vote.round).or_default().votes;
-            votes.entry((vote.kind, place as u8)).or_insert(vote);
+        let set = &self.height.witnesses;
+        if let Some(place) = set.index_of(&vote.witness) {
+            let round = self.rounds.entry(vote.round).or_default();
+            round.count(set, place as u8, vote);
             self.latest[place] = self.latest[place].max(Some(vote.round));
         }
     }

@@ -33,7 +33,11 @@ impl Consensus {
         if !self.may_propose() {
             return;
         }
-        let inherited = self.inherited.map(|id| (None, id));
+        // One turn each: to witnesses who do not know it, it is old.
+        let first = self
+            .inherited
+            .filter(|_| (round as usize) < self.height.witnesses.len());
+        let inherited = first.map(|id| (None, id));
         let valid = self.valid.map(|(round, id)| (Some(round), id));
         match valid.or(inherited) {
             Some((valid_round, id)) => self.propose(id, valid_round, out),
@@ -136,8 +140,8 @@ impl Consensus {
             // Line 23.
             (Some((_, id)), None) => id == offer.id,
         };
-        // What was prevoted before was near an honest witness's clock then.
-        let near = timely || offer.valid_round.is_some();
+        // What was prevoted before was near an honest witness's clock then, under a set that was lost as well.
+        let near = timely || offer.valid_round.is_some() || self.inherited == Some(offer.id);
         self.cast(Prevote, (good && near && allowed).then_some(offer.id), out);
         self.step = Step::Prevote;
         true
@@ -203,10 +207,10 @@ impl Consensus {
         let Some((round, id, checkpoint)) = self.rounds.iter().find_map(chosen) else {
             return false;
         };
-        let votes = self.rounds.get(&round).into_iter().flat_map(|it| &it.votes);
-        let precommits = votes
-            .filter(|((kind, _), vote)| *kind == Precommit && vote.checkpoint == Some(id))
-            .map(|((_, place), vote)| (*place, vote.signature))
+        let precommits = self.rounds.get(&round).into_iter();
+        let precommits = precommits
+            .flat_map(|it| it.votes_for(Precommit, Some(id)))
+            .map(|(place, vote)| (place, vote.signature))
             .collect();
         let recovery = self.recovery.as_ref().map(|(_, signed)| signed.clone());
         self.step = Step::Decided;
@@ -329,7 +333,12 @@ impl Consensus {
         let again = first.is_some_and(|it| it.id == id && it.valid_round == proposal.valid_round);
         let wanted = || {
             let set = &self.height.witnesses;
-            !self.known.contains_key(&id) && self.rounds.get(&round).is_some_and(|it| it.is_wanted(set, id))
+            let behind = |it: &Round| {
+                [Prevote, Precommit]
+                    .iter()
+                    .any(|kind| it.is_wanted(set, *kind, Some(id)))
+            };
+            !self.known.contains_key(&id) && self.rounds.get(&round).is_some_and(behind)
         };
         if again || (first.is_some() && self.is_caught(place) && !wanted()) {
             return;
@@ -361,50 +370,63 @@ impl Consensus {
         self.wake(now_ms, out);
     }
 
-    /// A vote of a witness. The first of a kind in a round counts; a second one is evidence.
+    /// A vote of a witness. The first of a kind in a round counts; a second one is evidence, and counts only
+    /// where [`Round::is_wanted`].
     pub(super) fn take_vote(&mut self, vote: Vote, now_ms: u64, out: &mut Vec<Output>) {
         let network = self.height.network;
-        let Some(place) = self.height.witnesses.index_of(&vote.witness) else {
+        let set = &self.height.witnesses;
+        let Some(place) = set.index_of(&vote.witness) else {
             return;
         };
         let kept = self.is_kept(vote.round);
         if vote.recovery != self.era() || (!kept && self.latest[place] >= Some(vote.round)) {
             return;
         }
-        let is_mine = self.me.as_ref().is_some_and(|(node, _)| *node == vote.witness);
-        let first = match is_mine {
-            true => self.own.get(&(vote.round, vote.kind)),
-            false => self
-                .rounds
-                .get(&vote.round)
-                .and_then(|it| it.votes.get(&(vote.kind, place as u8))),
-        };
-        let first = first.copied();
-        let again = first.is_some_and(|first| first.checkpoint == vote.checkpoint);
-        if (again && !is_mine) || (first.is_some() && !again && self.is_caught(place)) {
+        if self.me.as_ref().is_some_and(|(node, _)| *node == vote.witness) {
+            return self.take_own_vote(vote, out);
+        }
+        let (kind, value, at) = (vote.kind, vote.checkpoint, place as u8);
+        let round = self.rounds.get(&vote.round);
+        let first = round.and_then(|it| it.first(kind, at)).copied();
+        let again = round.is_some_and(|it| it.has(kind, at, value));
+        let useless = first.is_some()
+            && self.is_caught(place)
+            && !round.is_some_and(|it| it.is_wanted(set, kind, value));
+        if again || useless || !self.holds(|| vote.checks(network)) {
             return;
         }
-        if !self.holds(|| vote.checks(network)) {
+        if let Some(first) = first
+            && self.catch(place)
+        {
+            out.push(Output::Evidence(Evidence::Votes(Box::new((first, vote)))));
+        }
+        if kept {
+            self.count(vote);
+        }
+        self.latest[place] = self.latest[place].max(Some(vote.round));
+        self.wake(now_ms, out);
+    }
+
+    /// A vote with this node's key. One that it did not cast shows that somebody else has the key, or that
+    /// records were lost: it stands by the vote and says nothing more.
+    fn take_own_vote(&mut self, vote: Vote, out: &mut Vec<Output>) {
+        let mine = self.own.get(&(vote.round, vote.kind));
+        if mine.is_some_and(|mine| mine.checkpoint == vote.checkpoint)
+            || self.twin
+            || !self.holds(|| vote.checks(self.height.network))
+        {
             return;
         }
-        if is_mine && !again {
-            self.twin = true;
-            if first.is_none() {
+        self.twin = true;
+        match mine {
+            Some(mine) => out.push(Output::Evidence(Evidence::Votes(Box::new((*mine, vote))))),
+            None => {
                 self.own.insert((vote.round, vote.kind), vote);
+                self.count(vote);
                 out.push(Output::Persist(Record::Vote(vote)));
             }
-            out.push(Output::Twin(vote));
         }
-        match first {
-            Some(first) if !again => {
-                if self.catch(place) {
-                    out.push(Output::Evidence(Evidence::Votes(first, vote)));
-                }
-            }
-            _ if kept => self.count(vote),
-            _ => self.latest[place] = self.latest[place].max(Some(vote.round)),
-        }
-        self.wake(now_ms, out);
+        out.push(Output::Twin(vote));
     }
 
     fn is_caught(&self, place: usize) -> bool {
