@@ -85,8 +85,13 @@ impl Replica {
     }
 
     /// The first of these ops in whose place another one stands, in a chain that is not known to be forked
-    /// there.
+    /// there. None where the first one links to nothing: the door refuses that, whatever stands there, and so
+    /// it settles no place.
     pub(crate) fn parting(&self, ops: &[Op]) -> Option<usize> {
+        let first = ops.first()?.slot();
+        if (first.seq == 0) != (first.previous == OpId([0; 32])) {
+            return None;
+        }
         ops.iter().position(|op| {
             let slot = op.slot();
             let other = self.log.at(&slot.chain, slot.seq);

@@ -396,9 +396,14 @@ fn a_run_that_does_not_link_waits_or_is_refused() {
     let mut nothing = whole(&ops[3..]);
     nothing.previous = OpId([0; 32]);
     assert_eq!(
-        admitted_by_all(&[whole(&ops[..3]), resigned(nothing)]),
+        admitted_by_all(&[whole(&ops[..3]), resigned(nothing.clone())]),
         ids(&ops[..3])
     );
+    // Another op stands in its place: what does not link there forks nothing, and is refused once.
+    assert_eq!(admitted_by_all(&[whole(&ops), resigned(nothing)]), ids(&ops));
+    let mut later = whole(&ops[3..]);
+    later.first = 0;
+    assert_eq!(admitted_by_all(&[whole(&ops), resigned(later)]), ids(&ops));
 }
 
 #[test]
