@@ -305,6 +305,8 @@ pub struct Node {
     finality: finality::Finality,
     /// Another process that lives with this node's key.
     twin: Option<Chain>,
+    /// When the node last asked for its membership to go on, by its clock.
+    renewed_ms: u64,
     peers: BTreeMap<NodeId, Peer>,
     /// Frames of peers that have not shown an invitation.
     strangers: u64,
@@ -377,6 +379,7 @@ impl Node {
             copies: waiting::Copies::default(),
             finality,
             twin: None,
+            renewed_ms: now_ms,
             peers: BTreeMap::new(),
             strangers: 0,
             before_start: BTreeMap::new(),
@@ -558,6 +561,7 @@ impl Node {
             };
             self.sees().presences.insert(seen.presence.node, seen);
             self.tell_height(out);
+            self.renew_membership(now_ms, out);
             self.ask_held_again(now_ms, out);
             for report in std::mem::take(&mut self.unsaid) {
                 self.say(report, now_ms, out);

@@ -2,10 +2,15 @@
 
 use ledger::id::{CommandId, OpId};
 use ledger::replica;
+use ledger::report::nodes::RenewMembership;
 use ledger::report::{Carry, Report};
+use projections::nodes::RENEWAL_MS_MIN;
 
 use super::{Node, Output, SubmitError, Submitted, UNSAID_MAX, Wait};
 use crate::action::{ActionKey, ReportKey};
+
+/// How long a renewal may take to become final before it is said again.
+const RENEW_AGAIN_MS: u64 = 60 * 60 * 1000;
 
 impl Node {
     pub(super) fn submit(
@@ -82,5 +87,22 @@ impl Node {
         let (op, outputs) = self.replica.append(reports, now_ms)?;
         self.take(outputs, out);
         Ok(op)
+    }
+
+    /// Membership is a lease on certified time: once a day the node says that it is still there. Without
+    /// certificates nothing expires, and nothing is said.
+    pub(super) fn renew_membership(&mut self, now_ms: u64, out: &mut Vec<Output>) {
+        let settled = self.fold.final_cloud();
+        let own = settled.nodes.get(&self.replica.node());
+        let due = settled
+            .finality
+            .certified_ms()
+            .zip(own)
+            .is_some_and(|(certified_ms, own)| certified_ms >= own.renewed_ms.saturating_add(RENEWAL_MS_MIN));
+        // Till a certificate covers what was said, it is not said again.
+        if due && now_ms.abs_diff(self.renewed_ms) >= RENEW_AGAIN_MS {
+            self.renewed_ms = now_ms;
+            self.say(Report::RenewMembership(RenewMembership {}), now_ms, out);
+        }
     }
 }

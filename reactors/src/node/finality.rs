@@ -34,6 +34,7 @@ use ledger::key::SecretKey;
 use ledger::op::Op;
 use ledger::replica::Replica;
 use projections::fold::{Change, Fold};
+use projections::kinds;
 use projections::state;
 use projections::tree::{Key, Tree};
 
@@ -224,6 +225,22 @@ impl Finality {
         now_ms: u64,
     ) -> Option<(Certificate, Applied)> {
         let checkpoint = &self.waiting.front()?.checkpoint;
+        let settled = fold.final_cloud();
+        let covered = replica.log().added_by(&checkpoint.heads);
+        let lacking = covered
+            .iter()
+            .flatten()
+            .find_map(|op| kinds::lacking(&settled, op));
+        if let Some((kind, version)) = lacking {
+            self.alarm = Some(format!(
+                "height {} holds an entry of kind {kind:#x} version {version}, which the network has activated and \
+                 this build does not know: it stands still before that height, and votes and places nothing. \
+                 Install a newer build",
+                checkpoint.height
+            ));
+            return None;
+        }
+        drop(settled);
         let (ids, outputs) = replica.certify(checkpoint, now_ms).ok()?;
         let order = checkpoint::order_root(self.order(), ids.iter().copied());
         if order != checkpoint.order || self.state != checkpoint.state {

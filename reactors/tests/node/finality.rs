@@ -63,12 +63,8 @@ fn one_witness_makes_final_what_it_and_others_say() {
     net.pass(2_000);
     assert!(net.at(2).replies.remove(&1).is_some_and(|reply| reply.is_ok()));
     check_all_final(&net);
-    let told = net
-        .at(2)
-        .journal
-        .iter()
-        .filter_map(|record| record.checkpoint())
-        .last();
+    let journal = net.at(2).journal.iter().rev();
+    let told = journal.filter_map(|record| record.checkpoint()).next();
     let height = net.at(2).node.finality().height;
     assert_eq!(told.map(|(_, told)| told.height), Some(height));
 }
@@ -159,4 +155,25 @@ fn an_idle_network_is_silent_but_for_a_heartbeat() {
     net.pass(20_000);
     assert_eq!(heights(&net)[0], before + 1, "certified time goes on");
     check_all_final(&net);
+}
+
+#[test]
+fn a_member_says_once_a_day_that_it_is_still_there() {
+    let mut net = net(1, &[1]);
+    let renewed = |net: &mut Net| net.at(1).node.cloud().nodes[&id(1)].renewed_ms;
+    let first = renewed(&mut net);
+    let said = net.at(1).appended();
+    net.now_ms += 23 * 60 * 60 * 1000;
+    net.pass(5_000);
+    assert_eq!(
+        (renewed(&mut net), net.at(1).appended()),
+        (first, said),
+        "not before a day is over"
+    );
+    net.now_ms += 60 * 60 * 1000;
+    net.pass(5_000);
+    assert!(renewed(&mut net) >= first + 24 * 60 * 60 * 1000);
+    let said = net.at(1).appended();
+    net.pass(10_000);
+    assert_eq!(net.at(1).appended(), said, "and once is enough");
 }

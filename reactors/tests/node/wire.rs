@@ -12,7 +12,7 @@ use ledger::command::instances::{LaunchInstance, Shape};
 use ledger::command::{Body, Command, SignedCommand};
 use ledger::finality::witness::WitnessSet;
 use ledger::genesis::{Genesis, Invitation, SignedInvitation};
-use ledger::id::{BuildId, CommandId, Digest, InstanceId, NodeId};
+use ledger::id::{BuildId, CommandId, Digest, InstanceId, NetworkId, NodeId};
 use ledger::journal::JournalRecord;
 use ledger::key::SecretKey;
 use ledger::op::Op;
@@ -106,6 +106,23 @@ pub(crate) fn command(key: u8, nonce: u8, body: Body) -> SignedCommand {
         body,
     };
     command.sign(genesis("home").network(), &secret)
+}
+
+/// The network of a name.
+pub(crate) fn network(name: &str) -> NetworkId {
+    genesis(name).network()
+}
+
+/// A command of the admin.
+pub(crate) fn admin_command(nonce: u8, body: Body) -> SignedCommand {
+    let command = Command {
+        key: admin().public(),
+        nonce: [nonce; 16],
+        not_after_ms: BEGIN_MS + 3_600_000,
+        after: Vec::new(),
+        body,
+    };
+    command.sign(network("home"), &admin())
 }
 
 /// A command that opens an account.
