@@ -46,6 +46,10 @@ impl Genesis {
         if self.admins.is_empty() || self.admins.len() > ADMINS_MAX {
             return Err(DecodeError::Meaningless("a genesis without 1 to 16 admins"));
         }
+        let repeats = |(index, admin): (usize, &PublicKey)| self.admins[..index].contains(admin);
+        if self.admins.iter().enumerate().any(repeats) {
+            return Err(DecodeError::Meaningless("a genesis that names an admin twice"));
+        }
         if self.admins_needed == 0 || usize::from(self.admins_needed) > self.admins.len() {
             return Err(DecodeError::Meaningless(
                 "a genesis that needs nobody or more admins than there are",

@@ -133,9 +133,9 @@ pub fn verify_all(checks: &[Check], seed: [u8; 32]) -> Vec<bool> {
 }
 
 /// Whether all signatures hold: one batch, so that where it fails nothing is said of which.
-pub(crate) fn hold_together(checks: &[Check], seed: [u8; 32]) -> bool {
+pub(crate) fn hold_together<C: std::borrow::Borrow<Check>>(checks: &[C], seed: [u8; 32]) -> bool {
     let mut batch = batch::Verifier::new();
-    for check in checks {
+    for check in checks.iter().map(C::borrow) {
         let PublicKey::Ed25519(key) = check.key;
         let signature = ed25519_zebra::Signature::from(check.signature.0);
         batch.queue((VerificationKeyBytes::from(key), signature, &check.message));

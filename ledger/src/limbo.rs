@@ -15,13 +15,13 @@ use crate::op::{Chain, Dependency, Op, Slot};
 /// Ops that wait on behalf of one peer, at most.
 pub const PEER_OPS_MAX: usize = 16_384;
 
-/// Bytes of bodies that wait on behalf of one peer, at most.
+/// Bytes that the ops that wait on behalf of one peer take, at most: bodies as they came and as they were read.
 pub const PEER_BYTES_MAX: usize = 4 << 20;
 
 /// Ops that wait, at most.
 pub const OPS_MAX: usize = 65_536;
 
-/// Bytes of bodies that wait, at most.
+/// Bytes that the ops that wait take, at most.
 pub const BYTES_MAX: usize = 32 << 20;
 
 /// What an op waits for.
@@ -46,13 +46,13 @@ pub(crate) struct Waiting {
     pub(crate) since_ms: u64,
     /// What came with it, up to the signature that vouches for it.
     pub(crate) run: Arc<[Op]>,
-    /// Bytes of what came with it and does not wait itself.
+    /// Its part of the bytes of what came with it and does not wait on account of the same run.
     pub(crate) beside: usize,
 }
 
 impl Waiting {
     fn size(&self) -> usize {
-        self.op.bytes().len() + self.beside
+        self.op.held_bytes() + self.beside
     }
 }
 
@@ -90,6 +90,25 @@ impl Limbo {
         self.ids.contains(id)
     }
 
+    /// The op of this id that waits.
+    pub(crate) fn get(&self, id: &OpId) -> Option<&Op> {
+        self.named(&Dependency::from(*id)).filter(|op| op.id() == *id)
+    }
+
+    /// Whether this op waits and no signature of its own is known.
+    pub(crate) fn lacks_signature(&self, id: &OpId) -> bool {
+        self.get(id).is_some_and(|op| op.signature().is_none())
+    }
+
+    /// Lets go of an op that entered the log another way.
+    pub(crate) fn forget(&mut self, id: &OpId) {
+        if self.ids.contains(id)
+            && let Some(arrival) = self.named.get(&Dependency::from(*id)).copied()
+        {
+            self.remove(arrival);
+        }
+    }
+
     /// The op that waits whose id begins so.
     pub(crate) fn named(&self, dependency: &Dependency) -> Option<&Op> {
         let (waiting, _) = self.waiting.get(self.named.get(dependency)?)?;
@@ -105,7 +124,12 @@ impl Limbo {
 
     /// Lets an op wait; gives how many ops were thrown out for it.
     pub(crate) fn add(&mut self, waiting: Waiting, missing: Missing) -> u64 {
-        if !self.ids.insert(waiting.op.id()) {
+        let id = waiting.op.id();
+        if waiting.op.signature().is_some() && self.lacks_signature(&id) {
+            // With its signature it may enter where it may not without.
+            self.forget(&id);
+        }
+        if !self.ids.insert(id) {
             return 0;
         }
         let arrival = self.arrived;

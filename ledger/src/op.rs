@@ -278,6 +278,18 @@ impl Op {
         &self.inner.bytes
     }
 
+    /// The bytes that it takes in memory for what it says, as it came and as it was read: an entry of three
+    /// bytes takes some forty.
+    pub(crate) fn held_bytes(&self) -> usize {
+        let Body {
+            dependencies,
+            entries,
+            ..
+        } = &self.inner.body;
+        let said: usize = entries.iter().map(|entry| entry.bytes.len()).sum();
+        self.inner.bytes.len() + size_of_val(&dependencies[..]) + size_of_val(&entries[..]) + said
+    }
+
     /// Its own signature, unless it came in a run that only the head signed for.
     pub fn signature(&self) -> Option<Signature> {
         self.inner.signature

@@ -530,7 +530,7 @@ impl Replica {
         self.peers.iter()
     }
 
-    /// How many ops wait, and the bytes of their bodies.
+    /// How many ops wait, and the bytes that they take.
     pub fn waiting(&self) -> (usize, usize) {
         (self.limbo.len(), self.limbo.bytes())
     }
@@ -625,6 +625,7 @@ impl Replica {
         let may_prove = op.signature().is_some() || self.log.fork_seq(&chain).is_some();
         let proven = may_prove.then(|| self.log.proven_next(&chain));
         self.log.insert(op.clone()).expect("admission judged the link");
+        self.limbo.forget(&op.id());
         if op.signature().is_none() {
             self.log.keep_tail(&chain, &waiting.run);
         }

@@ -209,15 +209,19 @@ impl Vector {
         Some(held)
     }
 
-    /// The chains whose short names lie in a range, both ends included, ascending by short name.
+    /// The chains whose short names lie in a range, both ends included, ascending by short name; none in a range
+    /// that ends before it begins.
     pub fn shorts(&self, from: u64, to: u64) -> impl Iterator<Item = (u64, &Chain, &Head)> {
         let chain = |fill: u8, incarnation| Chain {
             node: crate::id::NodeId([fill; 32]),
             incarnation,
         };
         let range = (from, chain(0, 0))..=(to, chain(u8::MAX, u64::MAX));
-        self.shorts
-            .range(range)
+        // A peer may tell a range that ends before it begins.
+        let found = (from <= to).then(|| self.shorts.range(range));
+        found
+            .into_iter()
+            .flatten()
             .filter_map(|(short, chain)| Some((*short, chain, self.head(chain)?)))
     }
 

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
-use targets::Script;
+use targets::{OTHERWISE, Script, UNTOLD};
 
 /// Bytes of the whole corpus, at most: it is copied with every checkout.
 const CORPUS_BYTES_MAX: u64 = 300 << 10;
@@ -52,6 +52,8 @@ fn seed(name: &str, bytes: &[u8]) -> Option<(&'static str, Vec<u8>)> {
         ["message", ..] => "message",
         ["record", ..] => "record",
         ["recovery"] => "recovery",
+        // The target makes head and end: magic and network's id, and the hash.
+        ["export"] => return Some(("export", bytes[19 + 32..bytes.len() - 34].to_vec())),
         // Stands in the invitation.
         ["genesis"] => return None,
         _ => panic!("{name}: which target reads it? Say it here, or that none does"),
@@ -72,13 +74,51 @@ fn scripts() -> Vec<(&'static str, Script)> {
         .write(0, 1, &[0, 1], 0x104, b"")
         .write(0, 1, &[], 0x7777, b"unknown")
         .deliver(0, 0, 1, 1, false)
-        .hello(1, false)
-        .hello(1, true)
-        .heads(1, 2, [1, 0, 0, 255])
+        .hello(1, false, 2, 15)
+        .lacks(1, &[1, 0, 2])
+        .hello(1, true, 0, 0)
+        .heads(1, [1, 0, 0, UNTOLD])
         .talk(1)
         .append(100)
         .pass(500)
         .pass(1000);
+    // Four peers are no small network, so some links become lazy.
+    let tree = Script::default()
+        .write(0, 1, &[], 0x7777, b"one")
+        .write(0, 1, &[], 0x7777, b"two")
+        .write(1, 1, &[], 0x7777, b"three")
+        .ops(0, true, &[(0, 0, 0, false), (1, 0, 0, false)])
+        .ops(1, true, &[(0, 0, 0, false)])
+        .ops(2, true, &[(0, 0, 1, false)])
+        .prune(3)
+        .append(10)
+        .announce(3, [3, 2, UNTOLD, 4])
+        .pass(300)
+        .graft(3, [1, 0, OTHERWISE + 1, UNTOLD])
+        .ops(0, true, &[(0, 2, 0, true), (1, 1, 0, true)])
+        .ops(2, true, &[(2, 0, 0, true)])
+        .unplaced(1, 1)
+        .unplaced(1, 99)
+        .pass(300);
+    let compare = Script::default()
+        .write(0, 1, &[], 0x7777, b"one")
+        .deliver(0, 0, 0, 9, false)
+        .pass(1000)
+        .list(0, 1, &[], [1, UNTOLD, 1, 0])
+        .list(1, 1, &[], [2, 1, OTHERWISE + 2, 0])
+        .list(2, 3, &[], [0, 0, UNTOLD, UNTOLD])
+        .ops(0, false, &[(2, 0, 0, false)])
+        .append(10)
+        .pass(1000)
+        .list(0, 4, &[0, 1, 1], [2, 2, 2, 2])
+        .list(1, 0, &[1], [2, UNTOLD, UNTOLD, UNTOLD])
+        .hello_since(0, [2, 1, 0, UNTOLD])
+        .hello_since(1, [UNTOLD; 4])
+        .lacks(1, &[1, 1, 1, 1])
+        .hello(3, false, 3, 0xff)
+        .lacks(3, &[1, 2, 0, 200])
+        .talk(3)
+        .pass(5000);
     let gap = Script::default()
         .write(0, 1, &[], 0x7777, b"one")
         .write(0, 1, &[], 0x7777, b"two")
@@ -95,7 +135,11 @@ fn scripts() -> Vec<(&'static str, Script)> {
         .write(0, 1, &[], 0x7777, b"other")
         .write(0, 1, &[], 0x7777, b"and on")
         .deliver(0, 0, 0, 9, false)
-        .deliver(1, 0, 2, 0, true);
+        .deliver(1, 0, 2, 0, true)
+        .branch(2, 0, 1, 1)
+        .forks(3, 0, [0; 4])
+        .forks(3, 7, [0, UNTOLD, 4, UNTOLD])
+        .forks(2, 5, [UNTOLD; 4]);
     let backwards = Script::default()
         .write(0, 200, &[], 0x7777, b"far ahead")
         .deliver(0, 0, 0, 9, true)
@@ -118,6 +162,8 @@ fn scripts() -> Vec<(&'static str, Script)> {
         .certify(1);
     vec![
         ("proof", proof),
+        ("tree", tree),
+        ("compare", compare),
         ("said", said),
         ("talk", talk),
         ("gap", gap),

@@ -12,7 +12,9 @@ use ledger::command;
 use ledger::report::Report;
 
 /// Modules whose bounds concern the talk between replicas.
-const GOSSIP: [&str; 5] = ["limbo", "peers", "push", "sync", "want"];
+const GOSSIP: [&str; 9] = [
+    "compare", "limbo", "peers", "plumtree", "push", "receive", "spread", "sync", "want",
+];
 
 fn project() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
@@ -117,6 +119,9 @@ impl Sum<'_> {
         let word = *self.words.get(self.at)?;
         self.at += 1;
         let name = word.rsplit("::").next()?;
+        if word == "u32::MAX" {
+            return Some(u64::from(u32::MAX));
+        }
         word.replace('_', "")
             .parse()
             .ok()
@@ -191,12 +196,17 @@ fn kinds(module: &str) -> Vec<(u16, u8, String, String)> {
             Some(digits) => u16::from_str_radix(digits, 16),
             None => kind.parse(),
         };
-        kinds.push((
-            number.unwrap(),
-            version.parse().unwrap(),
-            name.to_string(),
-            sentence(&lines, at),
-        ));
+        let (number, meaning) = (number.unwrap(), sentence(&lines, at));
+        let newest = version.trim_end_matches(" after {");
+        if newest != version {
+            let former = lines[at + 1..].iter().take_while(|line| line.trim() != "},");
+            for (old, content) in former.filter_map(|line| line.trim().split_once(": ")) {
+                let content = content.split([' ', ',']).next().unwrap();
+                let content = content.rsplit("::").next().unwrap();
+                kinds.push((number, old.parse().unwrap(), content.to_string(), meaning.clone()));
+            }
+        }
+        kinds.push((number, newest.parse().unwrap(), name.to_string(), meaning));
     }
     kinds
 }
@@ -211,8 +221,10 @@ fn kinds_table() -> String {
     };
     assert_eq!(numbers(&commands), command::Body::KINDS);
     assert_eq!(numbers(&reports), Report::KINDS);
+    let mut all = [commands, reports].concat();
+    all.sort();
     let mut table = String::from("| kind | version | name | meaning |\n|---|---|---|---|\n");
-    for (kind, version, name, meaning) in commands.iter().chain(&reports) {
+    for (kind, version, name, meaning) in all {
         writeln!(table, "| {kind:#05x} | {version} | {name} | {meaning} |").unwrap();
     }
     table
@@ -247,6 +259,7 @@ fn layouts() -> Vec<(String, String)> {
             };
             let name = declared.split([' ', '(', ';']).next().unwrap();
             let fields = match declared.split_once('(') {
+                _ if declared.ends_with("{}") => String::new(),
                 Some((_, inner)) => inner
                     .trim_end_matches(");")
                     .trim_start_matches("pub ")
@@ -299,7 +312,12 @@ fn layouts_table() -> String {
     let mut table =
         String::from("| content | fields in order, or variants with their numbers |\n|---|---|\n");
     for (name, fields) in layouts() {
-        writeln!(table, "| {name} | `{fields}` |").unwrap();
+        let fields = if fields.is_empty() {
+            "nothing".into()
+        } else {
+            format!("`{fields}`")
+        };
+        writeln!(table, "| {name} | {fields} |").unwrap();
     }
     table
 }

@@ -94,7 +94,7 @@ fn a_flood_of_large_ops_throws_out_its_own() {
             &orphans(2, 1 + round * 10_000, RUN_BYTES_MAX / 31_000, 30_000),
             START_MS,
         );
-        assert!(replica.waiting().1 <= PEER_BYTES_MAX + second.bytes().len());
+        assert!(replica.waiting().1 <= PEER_BYTES_MAX + 3 * second.bytes().len());
     }
     assert!(replica.counters().evicted > 0);
     assert_eq!(

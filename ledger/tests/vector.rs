@@ -135,3 +135,19 @@ proptest! {
         prop_assert_eq!(vector.tags(9, bits), afresh.tags(9, bits));
     }
 }
+
+#[test]
+fn a_range_that_ends_before_it_begins_has_no_chains() {
+    let mut vector = Vector::default();
+    let chain = Chain {
+        node: NodeId([1; 32]),
+        incarnation: 1,
+    };
+    let head = Head {
+        next: 1,
+        id: OpId([2; 32]),
+    };
+    vector.advance(chain, head);
+    assert_eq!(vector.shorts(0, u64::MAX).count(), 1);
+    assert_eq!(vector.shorts(2, 1).count(), 0);
+}
