@@ -51,27 +51,33 @@ impl Network {
             "--cache",
             "cache",
         ]);
-        let daemon = Command::new(env!("CARGO_BIN_EXE_form"))
-            .args(["node", "run", "--dir", "node"])
-            .current_dir(home.path())
-            .env("RUST_LOG", "warn")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("the daemon starts");
+        let daemon = run_node(home.path(), &[]);
         let mut network = Self {
             home,
             api: format!("http://{address}"),
             daemon,
         };
+        network.wait();
+        network
+    }
+
+    /// Waits until the node answers.
+    fn wait(&mut self) {
         let began = Instant::now();
-        while !network.form(&["status"]).status.success() {
-            let ended = network.daemon.try_wait().expect("it is ours");
+        while !self.form(&["status"]).status.success() {
+            let ended = self.daemon.try_wait().expect("it is ours");
             assert!(ended.is_none(), "the daemon ended: {ended:?}");
             assert!(began.elapsed() < START_LIMIT, "the daemon does not answer");
             std::thread::sleep(Duration::from_millis(100));
         }
-        network
+    }
+
+    /// Ends the node and starts it again with these settings.
+    fn restart(&mut self, settings: &[&str]) {
+        self.daemon.kill().expect("it is ours");
+        self.daemon.wait().expect("it is ours");
+        self.daemon = run_node(self.home.path(), settings);
+        self.wait();
     }
 
     fn form(&self, words: &[&str]) -> Output {
@@ -103,6 +109,18 @@ impl Drop for Network {
         let _ = self.daemon.kill();
         let _ = self.daemon.wait();
     }
+}
+
+fn run_node(home: &Path, settings: &[&str]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_form"))
+        .args(["node", "run", "--dir", "node"])
+        .args(settings)
+        .current_dir(home)
+        .env("RUST_LOG", "warn")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("the daemon starts")
 }
 
 fn form_in(home: &Path, api: &str, words: &[&str]) -> Output {
@@ -406,4 +424,16 @@ fn admins_act_together_once_as_many_as_are_needed_have_approved() {
     let (_, stderr) = network.expect(1, &["network", "need", "1", "--expires", "8d"]);
     assert!(stderr.contains("more than a week"), "{stderr}");
     assert_eq!(network.json(&["node", "list"])[0]["membership"], "member");
+}
+
+#[test]
+fn a_node_tells_who_is_paid_and_that_it_is_ready_to_certify() {
+    let mut network = Network::start();
+    let ada = network.json(&["account", "open", "ada"])["id"].clone();
+    assert_eq!(network.json(&["node", "list"])[0]["payout"], Value::Null);
+    let account = ada.as_str().expect("text");
+    network.restart(&["--payout", account, "--role", "gateway", "--role", "witness"]);
+    let node = network.json(&["node", "list"])[0].clone();
+    assert_eq!(node["payout"], ada);
+    assert_eq!(node["roles"], serde_json::json!(["gateway", "witness"]));
 }
