@@ -10,6 +10,10 @@ pub const COMMAND: &str = "/v1/commands/{id}";
 pub const ACCOUNTS: &str = "/v1/accounts";
 /// One account, by id, name or the beginning of its id.
 pub const ACCOUNT: &str = "/v1/accounts/{id}";
+/// Keys of an account.
+pub const ACCOUNT_KEYS: &str = "/v1/accounts/{id}/keys";
+/// Credits of an account: its balance, rights and holds.
+pub const ACCOUNT_CREDITS: &str = "/v1/accounts/{id}/credits";
 /// Agents.
 pub const AGENTS: &str = "/v1/agents";
 /// One agent, by id, name or the beginning of its id.
@@ -30,6 +34,12 @@ pub const INSTANCE_LOGS: &str = "/v1/instances/{id}/logs";
 pub const NODES: &str = "/v1/nodes";
 /// One node, by id, the beginning of it, or its name where only one node uses it.
 pub const NODE: &str = "/v1/nodes/{id}";
+/// Who the admins are and what they have settled.
+pub const CHARTER: &str = "/v1/charter";
+/// What the admins do together: what waits for approvals, and what was done lately.
+pub const ACTS: &str = "/v1/acts";
+/// One act, by id or the beginning of it.
+pub const ACT: &str = "/v1/acts/{id}";
 /// Claimed domain names.
 pub const DOMAINS: &str = "/v1/domains";
 /// One claimed domain name.

@@ -70,6 +70,10 @@ codes! {
     NotOwner = "not_owner", FORBIDDEN, "It belongs to another account";
     /// The key signs for no account.
     NoAccount = "no_account", FORBIDDEN, "The key signs for no account";
+    /// The key signs for an account, or is an admin's, but not for this.
+    NotAllowed = "not_allowed", FORBIDDEN, "The key may not ask for this";
+    /// It is so already.
+    AlreadySo = "already_so", CONFLICT, "It is so already";
     /// The key signs for an account already.
     HasAccount = "has_account", CONFLICT, "The key signs for an account already";
     /// The name is taken.
@@ -135,19 +139,19 @@ impl ErrorCode {
             Void::HasAccount => Self::HasAccount,
             Void::NameTaken(_) => Self::NameTaken,
             Void::NotFound(_) => Self::NotFound,
-            Void::NotOwner | Void::NotItsPlace | Void::NotAdmin(_) | Void::Quarantined | Void::CutOff => {
-                Self::NotOwner
-            }
-            Void::Deleted => Self::Deleted,
-            Void::Refused(_)
+            Void::NotOwner | Void::NotItsPlace | Void::Quarantined | Void::CutOff => Self::NotOwner,
+            Void::NotAdmin(_)
             | Void::NoScope(_)
             | Void::KeyRevoked
             | Void::KeyExpired
             | Void::BeyondOwn(_)
-            | Void::NotBelow
+            | Void::BeyondAllowance { .. }
+            | Void::NotBelow => Self::NotAllowed,
+            Void::AlreadySo(_) => Self::AlreadySo,
+            Void::Deleted => Self::Deleted,
+            Void::Refused(_)
             | Void::NoConsent
             | Void::TooMany { .. }
-            | Void::AlreadySo(_)
             | Void::NodeRevoked
             | Void::MembershipExpired => Self::Refused,
             Void::NotActive { .. } => Self::NotUnderstood,
@@ -155,7 +159,6 @@ impl ErrorCode {
             Void::NotEnough { .. }
             | Void::NotEnoughRights { .. }
             | Void::BeyondHold { .. }
-            | Void::BeyondAllowance { .. }
             | Void::NoPayout
             | Void::Lapsed(_) => Self::Refused,
         }

@@ -202,8 +202,8 @@ fn exit_of(code: ErrorCode) -> Exit {
     match code {
         NotFound | NoSuchPath => Exit::NotFound,
         Ambiguous | HasAccount | NameTaken | NonceUsed | ReplayedCommand | OutOfOrder | Deleted
-        | StaleReport | OtherJournal => Exit::Conflict,
-        Unsigned | Forged | Stale | ReplayedRequest | NotOwner | NoAccount => Exit::Denied,
+        | StaleReport | OtherJournal | AlreadySo => Exit::Conflict,
+        Unsigned | Forged | Stale | ReplayedRequest | NotOwner | NoAccount | NotAllowed => Exit::Denied,
         Timeout | NotYet => Exit::Timeout,
         Busy | ShuttingDown | ClockOff | NotWritten | NoRoom | Unreachable => Exit::Unavailable,
         _ => Exit::Failed,
@@ -216,6 +216,10 @@ fn hint_of(code: ErrorCode) -> Option<&'static str> {
     Some(match code {
         NoAccount => "open an account with `form account open NAME`, or choose another key with --key NAME",
         HasAccount => "`form account show` shows it; another account needs another key: `form key new NAME`",
+        NotAllowed => {
+            "`form account keys` shows what your keys may sign for, `form network show` who the admins are; choose \
+             another key with --key NAME"
+        }
         NotOwner => "choose the key of the account that owns it with --key NAME",
         NameTaken => "choose another name",
         Ambiguous => "say more digits of the id, or ACCOUNT/NAME",

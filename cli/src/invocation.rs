@@ -7,10 +7,13 @@ use std::str::FromStr;
 use api::client::{Client, ClientError, ListQuery, LogStart, LogStream};
 use api::views::Page;
 use api::views::accounts::AccountView;
+use api::views::acts::{ActView, CharterView};
 use api::views::agents::AgentView;
 use api::views::builds::BuildView;
+use api::views::credits::CreditsView;
 use api::views::domains::DomainView;
 use api::views::instances::InstanceView;
+use api::views::keys::KeyView;
 use api::views::nodes::NodeView;
 use api::views::status::{NetworkView, StatusView};
 use api::views::uploads::UploadView;
@@ -196,19 +199,67 @@ impl Invocation {
 
     /// The account that the key signs for.
     pub async fn me(&self) -> Result<AccountView, Failure> {
-        let key = self.secret()?.public();
-        let mine = self
-            .accounts()
-            .await?
-            .into_iter()
-            .find(|account| account.key == key);
-        mine.ok_or_else(|| {
+        let of_key = ListQuery {
+            key: Some(self.secret()?.public().to_string()),
+            ..ListQuery::default()
+        };
+        let mine = self.client()?.accounts(&of_key).await?;
+        mine.items.into_iter().next().ok_or_else(|| {
             Failure::new(
                 Exit::Denied,
                 format!("your key `{}` signs for no account", self.key_name()),
             )
             .hint("open one with `form account open NAME`, or choose another key with --key NAME")
         })
+    }
+
+    /// The keys of an account: of the one that is called so, or of the key's own.
+    pub async fn account_keys(&self, called: Option<&str>) -> Result<Vec<KeyView>, Failure> {
+        let account = self.account_or_mine(called).await?.id.to_string();
+        Ok(self.client()?.account_keys(&account).await?.items)
+    }
+
+    /// The credits of an account: of the one that is called so, or of the key's own.
+    pub async fn credits(&self, called: Option<&str>) -> Result<CreditsView, Failure> {
+        let account = self.account_or_mine(called).await?.id.to_string();
+        Ok(self.client()?.account_credits(&account).await?.item)
+    }
+
+    async fn account_or_mine(&self, called: Option<&str>) -> Result<AccountView, Failure> {
+        match called {
+            Some(called) => self.account(called).await,
+            None => self.me().await,
+        }
+    }
+
+    /// Who the admins are and what they have settled.
+    pub async fn charter(&self) -> Result<CharterView, Failure> {
+        Ok(self.client()?.charter().await?.item)
+    }
+
+    /// Acts of the admins; only those that stand so, if a state is named.
+    pub async fn acts(&self, state: Option<&str>) -> Result<Vec<ActView>, Failure> {
+        let of_state = ListQuery {
+            state: state.map(String::from),
+            ..ListQuery::default()
+        };
+        whole_list!(self, acts, of_state)
+    }
+
+    /// An act by its id or the beginning of it.
+    pub async fn act(&self, called: &str) -> Result<ActView, Failure> {
+        let found = self.client()?.act(called).await;
+        found
+            .map(|view| view.item)
+            .map_err(|error| Failure::from(error).if_missing("`form network acts` lists them"))
+    }
+
+    /// A node by its name, its id or the beginning of it.
+    pub async fn node(&self, called: &str) -> Result<NodeView, Failure> {
+        let found = self.client()?.node(called).await;
+        found
+            .map(|view| view.item)
+            .map_err(|error| Failure::from(error).if_missing("`form node list` lists them"))
     }
 
     /// Every agent.

@@ -51,27 +51,33 @@ impl Network {
             "--cache",
             "cache",
         ]);
-        let daemon = Command::new(env!("CARGO_BIN_EXE_form"))
-            .args(["node", "run", "--dir", "node"])
-            .current_dir(home.path())
-            .env("RUST_LOG", "warn")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("the daemon starts");
+        let daemon = run_node(home.path(), &[]);
         let mut network = Self {
             home,
             api: format!("http://{address}"),
             daemon,
         };
+        network.wait();
+        network
+    }
+
+    /// Waits until the node answers.
+    fn wait(&mut self) {
         let began = Instant::now();
-        while !network.form(&["status"]).status.success() {
-            let ended = network.daemon.try_wait().expect("it is ours");
+        while !self.form(&["status"]).status.success() {
+            let ended = self.daemon.try_wait().expect("it is ours");
             assert!(ended.is_none(), "the daemon ended: {ended:?}");
             assert!(began.elapsed() < START_LIMIT, "the daemon does not answer");
             std::thread::sleep(Duration::from_millis(100));
         }
-        network
+    }
+
+    /// Ends the node and starts it again with these settings.
+    fn restart(&mut self, settings: &[&str]) {
+        self.daemon.kill().expect("it is ours");
+        self.daemon.wait().expect("it is ours");
+        self.daemon = run_node(self.home.path(), settings);
+        self.wait();
     }
 
     fn form(&self, words: &[&str]) -> Output {
@@ -103,6 +109,18 @@ impl Drop for Network {
         let _ = self.daemon.kill();
         let _ = self.daemon.wait();
     }
+}
+
+fn run_node(home: &Path, settings: &[&str]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_form"))
+        .args(["node", "run", "--dir", "node"])
+        .args(settings)
+        .current_dir(home)
+        .env("RUST_LOG", "warn")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("the daemon starts")
 }
 
 fn form_in(home: &Path, api: &str, words: &[&str]) -> Output {
@@ -253,4 +271,169 @@ fn an_agent_is_built_registered_and_named_by_its_owner_alone() {
     network.expect(5, &["instance", "launch", "hello", "--key", "bob"]);
     let (_, stderr) = network.expect(3, &["instance", "launch", "nobody"]);
     assert!(stderr.contains("form agent list"), "{stderr}");
+}
+
+#[test]
+fn a_delegated_key_does_what_its_scopes_say_until_it_is_revoked() {
+    let network = Network::start();
+    let ada = network.json(&["account", "open", "ada"]);
+    let account = ada["id"].as_str().expect("text");
+    network.expect(0, &["key", "new", "bob"]);
+    network.expect(0, &["account", "open", "bob", "--key", "bob"]);
+    network.expect(0, &["network", "mint", "ada", "100"]);
+
+    network.expect(0, &["key", "new", "ci"]);
+    network.expect(5, &["account", "show", "--key", "ci"]);
+    let words = ["account", "add-key", "--from-key", "ci", "--scope", "deploy"];
+    let key = network.json(&[&words[..], &["--expires", "30d"]].concat());
+    assert_eq!((&key["label"], &key["state"]), (&"ci".into(), &"active".into()));
+    assert_eq!(key["scopes"], serde_json::json!(["deploy", "read"]));
+    assert_eq!(network.json(&["account", "show", "--key", "ci"])["id"], account);
+    network.expect(4, &words);
+
+    let (_, stderr) = network.expect(5, &["credits", "transfer", "bob", "1", "--key", "ci"]);
+    assert!(stderr.contains("no scope `credits`"), "{stderr}");
+    assert!(stderr.contains("form account keys"), "{stderr}");
+    // What it may sign for is found wanting in something else.
+    let (_, stderr) = network.expect(3, &["instance", "stop", &"ff".repeat(32), "--key", "ci"]);
+    assert!(!stderr.contains("scope"), "{stderr}");
+    // A key below the root cannot end the root.
+    network.expect(5, &["account", "revoke-key", "root", "--key", "ci"]);
+
+    let revoked = network.json(&["account", "revoke-key", "ci"]);
+    assert_eq!(revoked["state"], "revoked");
+    network.expect(3, &["account", "revoke-key", "ci"]);
+    let folder = network.home.path().join("agent");
+    std::fs::create_dir(&folder).expect("ours");
+    std::fs::write(
+        folder.join("Formfile"),
+        "NAME hello\nENTRYPOINT [\"/bin/true\"]\n",
+    )
+    .expect("ours");
+    for words in [
+        &["pack", "build", "agent", "--no-wait"][..],
+        &["credits", "transfer", "bob", "1"],
+        &["account", "add-key", "--from-key", "bob", "--scope", "read"],
+    ] {
+        let (_, stderr) = network.expect(5, &[words, &["--key", "ci"]].concat());
+        assert!(stderr.contains("revoked"), "{words:?}: {stderr}");
+    }
+    let (keys, _) = network.expect(0, &["account", "keys", "ada"]);
+    assert!(keys.contains("revoked") && keys.contains("deploy,read"), "{keys}");
+
+    // A key of another machine consents there.
+    let other = tempfile::tempdir().expect("a temporary folder");
+    let there = |words: &[&str]| {
+        let output = form_in(other.path(), &network.api, words);
+        assert!(output.status.success(), "{words:?}");
+        let text = String::from_utf8(output.stdout).expect("form writes UTF-8");
+        text.trim().to_owned()
+    };
+    there(&["key", "new"]);
+    let public = there(&["key", "show", "--quiet"]);
+    let words = ["account", "add-key", &public, "--scope", "credits:60,domains"];
+    let (_, stderr) = network.expect(5, &words);
+    assert!(stderr.contains("form key consent --account"), "{stderr}");
+    let wrong = there(&["key", "consent", "--account", &"ab".repeat(32)]);
+    network.expect(1, &[&words[..], &["--consent", &wrong]].concat());
+    let consent = there(&["key", "consent", "--account", account]);
+    network.expect(0, &[&words[..], &["--consent", &consent]].concat());
+    there(&["credits", "transfer", "bob", "60"]);
+    let output = form_in(other.path(), &network.api, &["credits", "transfer", "bob", "1"]);
+    assert_eq!(output.status.code(), Some(5), "its allowance is spent");
+    assert_eq!(network.json(&["credits", "show", "bob"])["balance"], "60");
+}
+
+#[test]
+fn credits_are_minted_transferred_granted_and_held() {
+    let network = Network::start();
+    network.expect(0, &["account", "open", "ada"]);
+    network.expect(0, &["key", "new", "bob"]);
+    network.expect(0, &["account", "open", "bob", "--key", "bob"]);
+    let balance = |account: &str| network.json(&["credits", "show", account])["balance"].clone();
+
+    network.expect(5, &["network", "mint", "bob", "1000", "--key", "bob"]);
+    let act = network.json(&["network", "mint", "ada", "1000"]);
+    assert_eq!((&act["state"], &act["kind"]), (&"done".into(), &"Mint".into()));
+    let left = network.json(&["credits", "transfer", "bob", "250", "--memo", "for the build"]);
+    assert_eq!(left["balance"], "750");
+    assert_eq!((balance("ada"), balance("bob")), ("750".into(), "250".into()));
+    let (_, stderr) = network.expect(1, &["credits", "transfer", "ada", "251", "--key", "bob"]);
+    assert!(stderr.contains("has 250 credits"), "{stderr}");
+    network.expect(2, &["credits", "transfer", "ada", "0"]);
+    network.expect(3, &["credits", "transfer", "nobody", "1"]);
+
+    let granted = network.json(&["credits", "grant", "first", "100", "--expires", "1d"]);
+    assert_eq!(
+        (&granted["balance"], &granted["rights"][0]["amount"]),
+        (&"650".into(), &"100".into())
+    );
+    let hold = network.json(&["credits", "hold", "first", "80", "--purpose", "a week of hello"]);
+    assert_eq!(
+        (&hold["left"], &hold["node_name"]),
+        (&"80".into(), &"first".into())
+    );
+    let holds = network.json(&["credits", "holds"]);
+    assert_eq!(holds.as_array().map(Vec::len), Some(1));
+    let id = hold["id"].as_str().expect("text");
+    let (_, stderr) = network.expect(1, &["credits", "release", &id[..12]]);
+    assert!(stderr.contains("expire"), "{stderr}");
+    network.expect(3, &["credits", "release", "ffffffff"]);
+    let short = network.json(&["credits", "hold", "first", "1", "--expires", "1s"]);
+    std::thread::sleep(Duration::from_millis(1100));
+    network.expect(0, &["credits", "release", short["id"].as_str().expect("text")]);
+    assert_eq!(network.json(&["network", "show"])["charter"]["minted"], "1000");
+}
+
+#[test]
+fn admins_act_together_once_as_many_as_are_needed_have_approved() {
+    let network = Network::start();
+    network.expect(0, &["key", "new", "second"]);
+    let second = network.expect(0, &["key", "show", "second", "--quiet"]).0;
+    let second = second.trim();
+    network.expect(5, &["network", "need", "1", "--key", "second"]);
+    network.expect(1, &["network", "need", "2"]);
+    let act = network.json(&["network", "add-admin", second]);
+    assert_eq!(
+        (&act["state"], &act["admins_needed"]),
+        (&"done".into(), &1.into())
+    );
+    network.expect(0, &["network", "need", "2"]);
+
+    let node = network.json(&["node", "list"])[0]["id"].clone();
+    let node = node.as_str().expect("text");
+    let (text, stderr) = network.expect(0, &["network", "witnesses", "first=3"]);
+    assert!(text.contains("1 of 2") && text.contains("waiting"), "{text}");
+    assert!(stderr.contains("form network approve"), "{stderr}");
+    let shown = network.json(&["network", "show"]);
+    assert_eq!(shown["charter"]["witnesses"][node], 1);
+    let act = shown["waiting"][0]["id"].as_str().expect("text").to_owned();
+    // The same admin twice is one.
+    network.expect(4, &["network", "approve", &act]);
+    let (_, stderr) = network.expect(0, &["network", "approve", &act[..12], "--key", "second"]);
+    assert!(stderr.contains(&format!("{node}=3")), "{stderr}");
+    let shown = network.json(&["network", "show"]);
+    assert_eq!(shown["charter"]["witnesses"][node], 3);
+    assert_eq!(shown["waiting"], serde_json::json!([]));
+    let (_, stderr) = network.expect(4, &["network", "approve", &act, "--key", "second"]);
+    assert!(stderr.contains("taken effect"), "{stderr}");
+    let (acts, _) = network.expect(0, &["network", "acts"]);
+    assert!(acts.contains(&act[..12]) && acts.contains("done"), "{acts}");
+    network.expect(3, &["network", "approve", "ffffffff"]);
+    network.expect(2, &["network", "witnesses", "first=0"]);
+    let (_, stderr) = network.expect(1, &["network", "need", "1", "--expires", "8d"]);
+    assert!(stderr.contains("more than a week"), "{stderr}");
+    assert_eq!(network.json(&["node", "list"])[0]["membership"], "member");
+}
+
+#[test]
+fn a_node_tells_who_is_paid_and_that_it_is_ready_to_certify() {
+    let mut network = Network::start();
+    let ada = network.json(&["account", "open", "ada"])["id"].clone();
+    assert_eq!(network.json(&["node", "list"])[0]["payout"], Value::Null);
+    let account = ada.as_str().expect("text");
+    network.restart(&["--payout", account, "--role", "gateway", "--role", "witness"]);
+    let node = network.json(&["node", "list"])[0].clone();
+    assert_eq!(node["payout"], ada);
+    assert_eq!(node["roles"], serde_json::json!(["gateway", "witness"]));
 }

@@ -61,6 +61,8 @@ pub struct WitnessChange {
 pub struct ActRecord {
     /// What is to be done.
     pub act: Act,
+    /// Chosen by the admin who began: who approves names the same.
+    pub salt: [u8; 16],
     /// The last millisecond since 1970, of effective time, at which an approval counts.
     pub expires_ms: u64,
     /// When the first approval came.
@@ -82,6 +84,17 @@ pub(crate) fn charter_of(genesis: &Genesis) -> Charter {
     Charter {
         admins_needed: genesis.admins_needed,
         witnesses: None,
+    }
+}
+
+impl ActRecord {
+    /// What an admin signs to approve it.
+    pub fn approval(&self) -> ApproveAct {
+        ApproveAct {
+            act: self.act.clone(),
+            salt: self.salt,
+            expires_ms: self.expires_ms,
+        }
     }
 }
 
@@ -132,6 +145,7 @@ pub(crate) fn approve(writer: &mut Writer<'_>, asked: &Asked, ask: &ApproveAct) 
             check_room(writer, asked)?;
             ActRecord {
                 act: ask.act.clone(),
+                salt: ask.salt,
                 expires_ms: ask.expires_ms,
                 begun: asked.at,
                 approvals: Vec::new(),

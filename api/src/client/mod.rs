@@ -26,11 +26,14 @@ use crate::path;
 use crate::problem::Problem;
 use crate::signature::{self, Content, Target};
 use crate::views::accounts::AccountView;
+use crate::views::acts::{ActView, CharterView};
 use crate::views::agents::AgentView;
 use crate::views::builds::BuildView;
 use crate::views::commands::{CommandAnswer, CommandView};
+use crate::views::credits::CreditsView;
 use crate::views::domains::DomainView;
 use crate::views::instances::InstanceView;
+use crate::views::keys::KeyView;
 use crate::views::ledger::LedgerView;
 use crate::views::nodes::NodeView;
 use crate::views::ops::OpView;
@@ -142,6 +145,8 @@ pub struct ListQuery {
     pub node: Option<String>,
     /// Only what stands so, such as `running`.
     pub state: Option<String>,
+    /// Only what this key signs for.
+    pub key: Option<String>,
 }
 
 impl ListQuery {
@@ -153,6 +158,7 @@ impl ListQuery {
             ("agent", &self.agent),
             ("node", &self.node),
             ("state", &self.state),
+            ("key", &self.key),
         ];
         let texts = texts
             .into_iter()
@@ -313,6 +319,31 @@ impl Client {
     /// An account by its id, the beginning of it, or its name.
     pub async fn account(&self, id: &str) -> Result<One<AccountView>, ClientError> {
         self.one(path::ACCOUNT, id).await
+    }
+
+    /// The keys of an account, those that have ended too. They fit into one page.
+    pub async fn account_keys(&self, id: &str) -> Result<Page<KeyView>, ClientError> {
+        self.one(path::ACCOUNT_KEYS, id).await
+    }
+
+    /// What an account has, what it lets nodes spend, and what it lets them charge.
+    pub async fn account_credits(&self, id: &str) -> Result<One<CreditsView>, ClientError> {
+        self.one(path::ACCOUNT_CREDITS, id).await
+    }
+
+    /// Who the admins are and what they have settled.
+    pub async fn charter(&self) -> Result<One<CharterView>, ClientError> {
+        self.get(path::CHARTER, &[]).await
+    }
+
+    /// What the admins do together: what waits, and what was done or lapsed lately.
+    pub async fn acts(&self, query: &ListQuery) -> Result<Page<ActView>, ClientError> {
+        self.get(path::ACTS, &query.pairs()).await
+    }
+
+    /// An act by its id or the beginning of it.
+    pub async fn act(&self, id: &str) -> Result<One<ActView>, ClientError> {
+        self.one(path::ACT, id).await
     }
 
     /// Agents.

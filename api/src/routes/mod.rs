@@ -1,6 +1,7 @@
 //! The router: which handler serves which path, and what is around them.
 
 mod accounts;
+mod acts;
 mod agents;
 pub(crate) mod app;
 mod ask;
@@ -36,6 +37,11 @@ fn short() -> OpenApiRouter<App> {
         .routes(routes!(commands::command))
         .routes(routes!(accounts::accounts))
         .routes(routes!(accounts::account))
+        .routes(routes!(accounts::account_keys))
+        .routes(routes!(accounts::account_credits))
+        .routes(routes!(acts::charter))
+        .routes(routes!(acts::acts))
+        .routes(routes!(acts::act))
         .routes(routes!(agents::agents))
         .routes(routes!(agents::agent))
         .routes(routes!(builds::builds))

@@ -49,7 +49,7 @@ pub(crate) async fn nodes(
     let items = cloud
         .nodes
         .range((from, Bound::Unbounded))
-        .map(|(id, node)| NodeView::new(&live, node, placed.get(id).copied().unwrap_or_default()))
+        .map(|(id, node)| NodeView::new(&cloud, &live, node, placed.get(id).copied().unwrap_or_default()))
         .filter(|view| params.name.is_none() || view.name == params.name)
         .filter(|view| params.live.is_none_or(|live| view.live == live));
     Ok(Json(page(items, limit(params.limit)?, cloud.position, |view| {
@@ -73,5 +73,5 @@ pub(crate) async fn node(State(app): State<App>, Id(id): Id) -> Result<Json<One<
         .get(&id)
         .ok_or_else(|| Problem::new(ErrorCode::NotFound, format!("there is no node `{id}`")))?;
     let instances = cloud.held_by(id).count() as u64;
-    Ok(one(&cloud, NodeView::new(&live, node, instances)))
+    Ok(one(&cloud, NodeView::new(&cloud, &live, node, instances)))
 }

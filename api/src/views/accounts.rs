@@ -14,7 +14,7 @@ pub struct AccountView {
     pub id: AccountId,
     /// Its unique name.
     pub name: String,
-    /// The key that signs for it: `ed25519:` and 64 hexadecimal digits.
+    /// The key that opened it: `ed25519:` and 64 hexadecimal digits. `/v1/accounts/{id}/keys` has them all.
     #[serde(with = "super::text")]
     #[schema(value_type = String)]
     pub key: PublicKey,

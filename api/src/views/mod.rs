@@ -4,12 +4,15 @@
 //! The server makes these of a `Cloud` and of what is live; the client reads the same types back.
 
 pub mod accounts;
+pub mod acts;
 pub mod agents;
 pub mod builds;
 pub mod commands;
+pub mod credits;
 pub mod domains;
 pub mod events;
 pub mod instances;
+pub mod keys;
 pub mod ledger;
 pub mod nodes;
 pub mod ops;
@@ -68,6 +71,16 @@ pub struct One<T> {
     pub item: T,
     /// What it was read at.
     pub position: PositionView,
+}
+
+/// Credits, in the smallest unit: a number that fits into 64 bits, as text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Credits(#[serde(with = "text")] pub u64);
+
+impl std::fmt::Display for Credits {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
 }
 
 /// The machine that an instance wants.

@@ -2,10 +2,10 @@
 
 use std::net::Ipv4Addr;
 
-use ledger::id::NodeId;
+use ledger::id::{AccountId, NodeId};
 use ledger::report::nodes::{Capacity, Roles};
 use projections::cloud::Cloud;
-use projections::nodes::Node;
+use projections::nodes::{Membership, Node};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -33,6 +33,15 @@ pub struct NodeView {
     pub used: Option<CapacityView>,
     /// How many instances are placed there.
     pub instances: u64,
+    /// How it takes part, by the time of the last certificate.
+    pub membership: MembershipWord,
+    /// When its membership ends unless it is renewed, which it does by itself; by the time of certificates.
+    pub lease_ends_ms: u64,
+    /// The height of the checkpoint up to which what a revoked node wrote counts, if one was named.
+    pub cutoff: Option<u64>,
+    /// The account that gets what it charges.
+    #[schema(value_type = Option<String>)]
+    pub payout: Option<AccountId>,
     /// The answering node has heard of it lately.
     pub live: bool,
     /// When it last did.
@@ -57,6 +66,41 @@ pub enum Role {
     Builder,
     /// Answers DNS and proxies.
     Edge,
+    /// Is ready to certify, should the admins want it.
+    Witness,
+}
+
+/// How a node takes part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MembershipWord {
+    /// What it says counts.
+    Member,
+    /// Its lease ended: the admins may reinstate it.
+    Expired,
+    /// The admins ended it.
+    Revoked,
+}
+
+impl MembershipWord {
+    /// As people write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Member => "member",
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+        }
+    }
+}
+
+impl From<Membership> for MembershipWord {
+    fn from(membership: Membership) -> Self {
+        match membership {
+            Membership::Member => Self::Member,
+            Membership::Expired => Self::Expired,
+            Membership::Revoked => Self::Revoked,
+        }
+    }
 }
 
 impl Role {
@@ -67,6 +111,7 @@ impl Role {
             (roles.compute, Self::Compute),
             (roles.builder, Self::Builder),
             (roles.edge, Self::Edge),
+            (roles.witness, Self::Witness),
         ]
         .into_iter()
         .filter_map(|(on, role)| on.then_some(role))
@@ -97,7 +142,7 @@ impl From<Capacity> for CapacityView {
 
 impl NodeView {
     /// The node as it stands in `cloud` and is seen now. `instances` is how many are placed there.
-    pub fn new(live: &Live, node: &Node, instances: u64) -> Self {
+    pub fn new(cloud: &Cloud, live: &Live, node: &Node, instances: u64) -> Self {
         let announced = node.announced.as_ref();
         let seen = live.nodes.get(&node.id);
         Self {
@@ -109,6 +154,12 @@ impl NodeView {
             capacity: announced.map(|node| node.capacity.into()),
             used: seen.map(|seen| seen.used.into()),
             instances,
+            membership: cloud
+                .membership(node.id, cloud.finality.certified_ms())
+                .map_or(MembershipWord::Member, Into::into),
+            lease_ends_ms: node.lease_ends_ms(),
+            cutoff: cloud.revocations.get(&node.id).and_then(|it| it.cutoff),
+            payout: announced.and_then(|node| node.payout),
             live: seen.is_some_and(|seen| seen.live),
             last_seen_ms: seen.and_then(|seen| seen.last_seen_ms),
             incarnation: hex64(node.incarnation),

@@ -8,5 +8,6 @@ mod connections;
 mod events;
 mod node;
 mod openapi;
+mod people;
 mod private;
 mod views;

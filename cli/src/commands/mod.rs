@@ -4,10 +4,12 @@ pub mod account;
 pub mod agent;
 pub mod backup;
 pub mod completion;
+pub mod credits;
 pub mod domain;
 pub mod instance;
 pub mod key;
 pub mod ledger;
+pub mod network;
 pub mod node;
 pub mod ops;
 pub mod pack;
@@ -87,15 +89,21 @@ fn until(text: &str) -> Result<WaitFor, String> {
 #[allow(clippy::large_enum_variant)]
 #[derive(Debug, Subcommand)]
 pub enum Noun {
-    /// Your keys: make, list, show
+    /// Your keys: make, list, show, consent
     #[command(subcommand)]
     Key(key::KeyCommand),
     /// Nodes: set one up, invite one, run one, look at them
     #[command(subcommand)]
     Node(node::NodeCommand),
-    /// Accounts: open yours, list, show
+    /// The network: its admins, and what they do together
+    #[command(subcommand)]
+    Network(network::NetworkCommand),
+    /// Accounts: open yours, list, show, and the keys that sign for it
     #[command(subcommand)]
     Account(account::AccountCommand),
+    /// Credits: what you have, transfer, let a node charge
+    #[command(subcommand)]
+    Credits(credits::CreditsCommand),
     /// Agents: register, update, list, show
     #[command(subcommand)]
     Agent(agent::AgentCommand),
@@ -130,9 +138,11 @@ impl Noun {
     /// Does it.
     pub async fn run(self, invocation: &Invocation) -> Result<(), Failure> {
         match self {
-            Noun::Key(command) => command.run(invocation),
+            Noun::Key(command) => command.run(invocation).await,
             Noun::Node(command) => command.run(invocation).await,
+            Noun::Network(command) => command.run(invocation).await,
             Noun::Account(command) => command.run(invocation).await,
+            Noun::Credits(command) => command.run(invocation).await,
             Noun::Agent(command) => command.run(invocation).await,
             Noun::Pack(command) => command.run(invocation).await,
             Noun::Ship(args) => args.run(invocation).await,

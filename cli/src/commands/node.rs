@@ -12,7 +12,7 @@ use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use api::views::nodes::{NodeView, Role};
+use api::views::nodes::{MembershipWord, NodeView, Role};
 use api::views::status::StatusView;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
@@ -20,7 +20,7 @@ use ledger::codec::DecodeError;
 use ledger::command::accounts::check_label;
 use ledger::finality::witness::WitnessSet;
 use ledger::genesis::{Genesis, Invitation, PEERS_MAX, SignedInvitation};
-use ledger::id::NodeId;
+use ledger::id::{AccountId, NodeId};
 use ledger::key::PublicKey;
 use serde::Serialize;
 
@@ -29,7 +29,7 @@ use crate::invocation::Invocation;
 use crate::node::config::NodeConfig;
 use crate::node::folder::{DEFAULT_FOLDER, NodeFolder, invitation_text, parse_invitation};
 use crate::output::{ago, span};
-use crate::submit::now_ms;
+use crate::submit::{now_ms, random_16};
 
 /// Nodes: set one up, invite one, run one, look at them.
 #[derive(Debug, Subcommand)]
@@ -141,8 +141,11 @@ pub struct Settings {
     #[arg(long, value_name = "ADDR")]
     resolver: Vec<IpAddr>,
     /// A part that runs here; may be given more than once [default: all]
-    #[arg(long, value_name = "ROLE", value_parser = PossibleValuesParser::new(["gateway", "compute", "builder", "edge"]))]
+    #[arg(long, value_name = "ROLE", value_parser = PossibleValuesParser::new(["gateway", "compute", "builder", "edge", "witness"]))]
     role: Vec<String>,
+    /// Id of the account that gets what this node charges [default: none, it charges nothing]
+    #[arg(long, value_name = "ACCOUNT_ID")]
+    payout: Option<AccountId>,
     /// Virtual processors offered to machines
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     vcpus: Option<u32>,
@@ -174,6 +177,7 @@ impl Settings {
         list(self.role, &mut config.roles);
         config.name = self.name.unwrap_or_else(|| std::mem::take(&mut config.name));
         config.interface = self.interface.or(config.interface.take());
+        config.payout = self.payout.or(config.payout);
         config.vcpus = self.vcpus.or(config.vcpus);
         config.memory_mib = self.memory.or(config.memory_mib);
         config.disk_gib = self.disk.or(config.disk_gib);
@@ -259,7 +263,7 @@ fn init(args: InitArgs, invocation: &Invocation) -> Result<(), Failure> {
                 admins_needed,
                 witnesses: WitnessSet::of_equals(witnesses).map_err(wrong)?,
                 created_ms: now_ms(),
-                salt: random_salt()?,
+                salt: random_16()?,
             };
             genesis.check().map_err(wrong)?;
             let invitation = Invitation {
@@ -477,7 +481,11 @@ async fn list(invocation: &Invocation) -> Result<(), Failure> {
         vec![
             node.name.clone().unwrap_or_else(|| "-".into()),
             node.id.short(),
-            if node.live { "live".into() } else { "silent".into() },
+            match node.membership {
+                MembershipWord::Member if node.live => "live".into(),
+                MembershipWord::Member => "silent".into(),
+                ended => ended.as_str().into(),
+            },
             node.last_seen_ms.map_or("never".into(), |at| ago(at, now_ms())),
             roles.join(","),
             of(
@@ -509,12 +517,13 @@ async fn list(invocation: &Invocation) -> Result<(), Failure> {
         .list(&nodes, &header, row, |node| node.id.to_string())
 }
 
-fn role_word(role: Role) -> &'static str {
+pub(crate) fn role_word(role: Role) -> &'static str {
     match role {
         Role::Gateway => "gateway",
         Role::Compute => "compute",
         Role::Builder => "builder",
         Role::Edge => "edge",
+        Role::Witness => "witness",
     }
 }
 
@@ -560,17 +569,6 @@ fn check_invitation(signed: &SignedInvitation, folder: &NodeFolder, node: NodeId
             "ask an admin for one: form node invite {node} --peer MULTIADDR"
         ))
     })
-}
-
-fn random_salt() -> Result<[u8; 16], Failure> {
-    let mut salt = [0; 16];
-    getrandom::fill(&mut salt).map_err(|error| {
-        Failure::new(
-            Exit::Failed,
-            format!("asking the system for random bytes: {error}"),
-        )
-    })?;
-    Ok(salt)
 }
 
 /// A DNS label, for clap.

@@ -4,6 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use ledger::id::AccountId;
 use serde::{Deserialize, Serialize};
 
 /// Settings of a node. Every field has a default, so that a file names only what differs.
@@ -29,8 +30,10 @@ pub struct NodeConfig {
     pub interface: Option<String>,
     /// Name servers for guests and for what is not ours; empty: the host's own.
     pub resolvers: Vec<IpAddr>,
-    /// The parts that run here: any of `gateway`, `compute`, `builder`, `edge`.
+    /// The parts that run here: any of `gateway`, `compute`, `builder`, `edge`, `witness`.
     pub roles: Vec<String>,
+    /// The account that gets what this node charges. None: it charges nothing.
+    pub payout: Option<AccountId>,
     /// Virtual processors offered to machines. None: the host's.
     pub vcpus: Option<u32>,
     /// Memory offered to machines, in MiB. None: three quarters of the host's.
@@ -56,9 +59,10 @@ impl Default for NodeConfig {
             public_ipv4: Vec::new(),
             interface: None,
             resolvers: Vec::new(),
-            roles: ["gateway", "compute", "builder", "edge"]
+            roles: ["gateway", "compute", "builder", "edge", "witness"]
                 .map(String::from)
                 .to_vec(),
+            payout: None,
             vcpus: None,
             memory_mib: None,
             disk_gib: None,

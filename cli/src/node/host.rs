@@ -59,7 +59,8 @@ pub fn roles(names: &[String]) -> Result<(Roles, Vec<Role>)> {
             "compute" => (&mut roles.compute, Role::Compute),
             "builder" => (&mut roles.builder, Role::Builder),
             "edge" => (&mut roles.edge, Role::Edge),
-            other => bail!("`{other}` is no role: gateway, compute, builder and edge are"),
+            "witness" => (&mut roles.witness, Role::Witness),
+            other => bail!("`{other}` is no role: gateway, compute, builder, edge and witness are"),
         };
         if !*part {
             list.push(role);

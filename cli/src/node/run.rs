@@ -146,7 +146,7 @@ pub async fn run(folder: NodeFolder, config: NodeConfig) -> Result<()> {
         addresses: announced(&config, &gossip),
         ipv4: host::public_ipv4(&config),
         capacity,
-        payout: None,
+        payout: config.payout,
     };
     let mut random = [0; 40];
     getrandom::fill(&mut random).context("asking the system for random bytes")?;
