@@ -13,7 +13,7 @@ use ledger::report::nodes::{AnnounceNode, Capacity, Roles};
 use reactors::me::Me;
 use reactors::node::{Durable, Held, Input, Node, Output, Setup, Wait};
 
-use crate::history::{NOW_MS, genesis, secret, setup};
+use crate::history::{NOW_MS, genesis, network, secret, setup};
 use crate::row::{Reach, Row};
 use crate::turns::{TURNS, folder, median, timed};
 
@@ -60,7 +60,7 @@ fn node() -> (Node, Vec<Output>) {
 }
 
 fn commands() -> Vec<SignedCommand> {
-    let network = genesis().network();
+    let network = network();
     (0..(CLIENTS * ROUNDS) as u64)
         .map(|number| {
             let key = secret(5_000_000 + number);
@@ -100,7 +100,7 @@ fn perform(store: &Store, outputs: Vec<Output>) -> (usize, Durable) {
 
 /// The rounds of one node, from the bytes that the clients send; what each round wrote.
 fn rounds(commands: &[SignedCommand], node: &mut Node, store: &Store) -> Vec<Durable> {
-    let network = genesis().network();
+    let network = network();
     let rounds = commands.chunks(CLIENTS).map(|round| {
         let inputs = round.iter().zip(0..).map(|(command, token)| {
             // As the interface for people does, before it hands the command on.

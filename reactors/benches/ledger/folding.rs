@@ -7,7 +7,7 @@ use ledger::io::store::Store;
 use ledger::op::Op;
 use projections::fold::Fold;
 
-use crate::history::{genesis, open};
+use crate::history::{genesis, network, open};
 use crate::reports::{Ops, Reports, commands};
 use crate::row::{Reach, Row};
 use crate::turns::{TURNS, folder, median, timed_on_core};
@@ -24,7 +24,7 @@ const CHAINS: usize = 1_000;
 /// The op as it is read from the wire: nothing of its entries is kept from before.
 fn reread(op: &Op) -> Op {
     let bytes = op.bytes().to_vec();
-    Op::decode(genesis().network(), *op.slot(), bytes, op.signature()).expect("it was read before")
+    Op::decode(network(), *op.slot(), bytes, op.signature()).expect("it was read before")
 }
 
 fn fold(what: &str, ops: &[Op], begin: impl Fn() -> Fold) -> Row {
@@ -58,7 +58,7 @@ fn replay(what: &str, ops: &[Op]) -> Row {
     let turn = || {
         timed_on_core(|| {
             let mut fold = Fold::new(genesis());
-            let loaded = store.load(genesis().network()).expect("the store reads");
+            let loaded = store.load(network()).expect("the store reads");
             fold.apply(loaded.ops);
             fold
         })
@@ -91,12 +91,21 @@ pub(crate) fn rates() -> Vec<Row> {
         replay("mostly small reports", &reports.all()),
         replay("account commands", &commands),
     ];
+    // Other work on the machine is not ours: of the turns of each op, the least counts.
     let mut took = reports.late(&genesis(), 3_000, 200);
+    for _ in 1..TURNS {
+        let again = reports.late(&genesis(), 3_000, 200);
+        took = took
+            .iter()
+            .zip(again)
+            .map(|(one, other)| one.min(other))
+            .collect();
+    }
     took.sort_by(f64::total_cmp);
     let [p50, p99] = [50, 99].map(|share| took[(took.len() - 1) * share / 100] * 1e3);
     rows.push(
         Row::new("one late op, 3,000 back, p99", "ms", p99, Reach::Most(1.0)).why(format!(
-            "small reports, {} times by the clock; p50 {p50:.3} ms",
+            "small reports, {} such ops, of each the least of {TURNS} turns by the clock; p50 {p50:.3} ms",
             took.len()
         )),
     );
@@ -149,12 +158,15 @@ pub(crate) const MEASURED_BY_CHILD: &str = "--memory-of";
 pub(crate) fn measure_memory(folder: &Path) {
     let store = Store::open(folder).expect("the store opens");
     let before = resident_bytes();
-    let ops = store.load(genesis().network()).expect("the store reads").ops;
+    let ops = store.load(network()).expect("the store reads").ops;
     let now_ms = ops.iter().map(|op| op.body().hlc.ms()).max().unwrap_or(0);
+    let loaded = resident_bytes();
     let (replica, _) = open(&genesis(), 2, ops.clone(), now_ms);
+    let logged = resident_bytes();
     let mut fold = Fold::new(genesis());
     fold.apply(ops);
     let after = resident_bytes();
+    eprintln!("resident before {before}, ops read {loaded}, in the log {logged}, folded {after} bytes");
     std::hint::black_box((replica, fold));
     println!("{}", after.saturating_sub(before));
 }
@@ -191,7 +203,7 @@ pub(crate) fn cold_start() -> Row {
             tree = assembly.tree();
         });
         let tree = tree.expect("all chunks are there");
-        let loading = timed_on_core(|| loaded = projections::state::load(&tree, genesis().network()).ok());
+        let loading = timed_on_core(|| loaded = projections::state::load(&tree, network()).ok());
         let loaded = loaded.expect("an honest state");
         let folding = timed_on_core(|| {
             let mut fold = Fold::from_final(loaded);

@@ -1,6 +1,8 @@
 //! A history of people's commands, each signed by its account, carried by one node that signs its ops; and the
 //! frames by which a node hears of it.
 
+use std::sync::OnceLock;
+
 use ledger::admit::{Verify, command_checks};
 use ledger::command::accounts::OpenAccount;
 use ledger::command::agents::{RegisterAgent, Release};
@@ -8,7 +10,7 @@ use ledger::command::images::BuildImage;
 use ledger::command::instances::{LaunchInstance, Shape, StopInstance};
 use ledger::command::{Body, Command, SignedCommand};
 use ledger::genesis::{Genesis, Invitation, SignedInvitation};
-use ledger::id::{AgentId, BuildId, Digest, InstanceId, NodeId};
+use ledger::id::{AgentId, BuildId, Digest, InstanceId, NetworkId, NodeId};
 use ledger::key::{Check, SecretKey};
 use ledger::op::Op;
 use ledger::replica::{Output, Replica, Setup};
@@ -34,6 +36,12 @@ pub(crate) fn genesis() -> Genesis {
         created_ms: NOW_MS,
         salt: [1; 16],
     }
+}
+
+/// The network's id, made once: it is asked for in what is measured.
+pub(crate) fn network() -> NetworkId {
+    static NETWORK: OnceLock<NetworkId> = OnceLock::new();
+    *NETWORK.get_or_init(|| genesis().network())
 }
 
 /// What one node wrote, with all that others need to take it in.

@@ -1,7 +1,8 @@
-//! The ledger's speed and cost against what bounds it: `./dev bench ledger [--json] [--compare OPS] [--add FILE]`.
+//! The ledger's speed and cost against what bounds it: `./dev bench ledger [--json] [--only PART]
+//! [--compare OPS] [--add FILE]`.
 //!
 //! One table: a row for each measure, with the limit or the peer measured in the same run, the ratio, and what
-//! is to be reached. What takes real nodes is not measured here; its rows say so. `--compare` sets the size of
+//! is to be reached. `--only` takes the parts with this text in their name. What takes real nodes is not measured here; its rows say so. `--compare` sets the size of
 //! the two ledgers that are compared; `--add` takes rows that another program measured, a JSON list of the same
 //! shape, in place of those here of the same measure. With `--json`, standard output is one JSON list.
 
@@ -52,7 +53,8 @@ fn main() {
         let text = std::fs::read_to_string(file).expect("the file with rows to add");
         serde_json::from_str(&text).expect("a JSON list of rows")
     });
-    let mut rows = measure(compared, added.is_empty());
+    let only = after("--only").map_or("", String::as_str);
+    let mut rows = measure(only, compared, added.is_empty());
     rows.extend(added);
     if arguments.iter().any(|argument| argument == "--json") {
         println!("{}", Value::from(rows));
@@ -62,9 +64,12 @@ fn main() {
 }
 
 /// Takes one measure after the other, and says so.
-fn measure(compared: usize, alone: bool) -> Vec<Value> {
+fn measure(only: &str, compared: usize, alone: bool) -> Vec<Value> {
     let mut rows: Vec<Row> = Vec::new();
     let mut part = |what: &str, part: &dyn Fn() -> Vec<Row>| {
+        if !what.contains(only) {
+            return;
+        }
         let begin = Instant::now();
         rows.extend(part());
         eprintln!("{what}: {:.1} s", begin.elapsed().as_secs_f64());
@@ -80,8 +85,10 @@ fn measure(compared: usize, alone: bool) -> Vec<Value> {
     part("cold start", &|| vec![folding::cold_start()]);
     part("time to final", &meeting::time_to_be_final);
     part("durable appends", &|| vec![durable::append()]);
-    rows.extend(with_real_nodes());
-    if alone {
+    if only.is_empty() {
+        rows.extend(with_real_nodes());
+    }
+    if only.is_empty() && alone {
         let why = "./dev bench ledger adds it from ledger/examples/hostile.rs where that is there";
         rows.push(Row::unmeasured(HOSTILE, "% of a core", Reach::Most(5.0), why));
     }

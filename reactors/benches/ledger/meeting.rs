@@ -47,7 +47,12 @@ pub(crate) fn comparison(ops: usize) -> Vec<Row> {
     for (what, cost, most) in [("no memory", fresh, 7_000.0), ("memory", again, 1_500.0)] {
         let bytes = format!("comparison with {what} of the peer, bytes beyond the ops");
         let trips = format!("comparison with {what} of the peer, until data flows");
-        rows.push(Row::new(bytes, "bytes", cost.beyond() as f64, Reach::Most(most)).why(&told));
+        rows.push(
+            Row::new(bytes, "bytes", cost.beyond() as f64, Reach::Most(most)).why(format!(
+                "{told}; beyond bodies and signatures: {} to find what differs, the rest says whose ops they are",
+                cost.talk_bytes
+            )),
+        );
         rows.push(Row::new(trips, "round trips", cost.trips(), Reach::Most(1.0)).why(&told));
     }
     rows
