@@ -11,11 +11,9 @@ use ledger::id::OpId;
 use ledger::key::Signature;
 use ledger::limbo::{BYTES_MAX, PEER_BYTES_MAX};
 use ledger::op::{Body, Op, Slot};
-use ledger::peers::SERVED_BYTES_BURST;
-use ledger::push::WINDOW_BYTES;
 use ledger::replica::{Output, Replica};
 use ledger::report::Report;
-use ledger::sync::{Frame, HeadMark, Heads, Hello, Run, Summary};
+use ledger::sync::{Frame, Run};
 use scene::{Author, START_MS, admitted, carry, disconnected, live, network, node, open, run, secret, setup};
 
 fn entry(size: usize) -> Entry {
@@ -117,50 +115,6 @@ fn what_came_beside_ops_that_wait_already_is_counted() {
         bytes >= pointers && bytes <= PEER_BYTES_MAX,
         "{bytes} of {pointers}"
     );
-}
-
-/// Gives a frame again and again until the peer is dropped; how often, and why.
-fn until_dropped(replica: &mut Replica, frame: impl Fn(u64) -> Vec<u8>, max: u64) -> Option<(u64, String)> {
-    (0..max).find_map(|turn| {
-        let outputs = replica.receive(node(2), &frame(turn), START_MS + turn / 100);
-        disconnected(&outputs).map(|why| (turn, why))
-    })
-}
-
-/// 20 ops with 32 commands each, in a place of which the op before is invented.
-fn invented(turn: u64) -> Vec<u8> {
-    static BODIES: std::sync::OnceLock<Vec<Vec<u8>>> = std::sync::OnceLock::new();
-    let bodies = BODIES.get_or_init(|| {
-        let (mut author, _) = Author::opened(2);
-        let entries = || {
-            (0..32)
-                .map(|nonce| Report::from(carry(nonce)).to_entry())
-                .collect()
-        };
-        (0..20)
-            .map(|_| author.write(vec![], entries()).bytes().to_vec())
-            .collect()
-    });
-    let mut before = [1; 32];
-    before[..8].copy_from_slice(&turn.to_le_bytes());
-    let mut slot = Slot {
-        chain: Author::new(2).chain,
-        seq: 1,
-        previous: OpId(before),
-    };
-    for body in bodies {
-        slot.previous = slot.id(network(), body);
-        slot.seq += 1;
-    }
-    Frame::Run(Run {
-        live: false,
-        chain: slot.chain,
-        first: 1,
-        previous: OpId(before),
-        bodies: bodies.clone(),
-        signature: secret(2).sign(&slot.previous.0),
-    })
-    .encode()
 }
 
 #[test]
