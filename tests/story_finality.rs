@@ -1,6 +1,8 @@
 //! Four witnesses, of which one after the other is killed in the middle of its votes: what was answered as final
 //! stays so, nobody votes twice, and in the end all is final on all nodes.
 
+mod writing;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -9,7 +11,7 @@ use ledger::id::NetworkId;
 use tests::cluster::{Cluster, items};
 use tests::demo::wait_for_final;
 use tests::shell::is_root;
-use tests::writer::write;
+use writing::write;
 
 const WITNESSES: usize = 4;
 

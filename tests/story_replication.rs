@@ -1,5 +1,7 @@
 //! What was said reaches everybody, and what was acknowledged survives `kill -9`.
 
+mod writing;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use ledger::id::NetworkId;
 use tests::cluster::{Cluster, items};
 use tests::shell::is_root;
-use tests::writer::write;
+use writing::write;
 
 const SOON: Duration = Duration::from_secs(30);
 

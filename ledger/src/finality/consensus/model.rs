@@ -25,6 +25,8 @@
 //! this only adds runs), and who makes a quorum up is not told apart. So a state of the model is the tuple of
 //! the witnesses' states, each kept once in a table, and what a witness does on a batch is computed once.
 
+#![cfg(test)]
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Mutex;
