@@ -2,9 +2,10 @@
 //! [--compare OPS] [--add FILE]`.
 //!
 //! One table: a row for each measure, with the limit or the peer measured in the same run, the ratio, and what
-//! is to be reached. `--only` takes the parts with this text in their name. What takes real nodes is not measured here; its rows say so. `--compare` sets the size of
-//! the two ledgers that are compared; `--add` takes rows that another program measured, a JSON list of the same
-//! shape, in place of those here of the same measure. With `--json`, standard output is one JSON list.
+//! is to be reached. `--only` takes the parts with this text in their name. What takes real nodes is not measured
+//! here; its rows say so. `--compare` sets the size of the two ledgers that are compared; `--add` takes rows that
+//! another program measured of a hostile member, a JSON list of the same shape, in place of the row that says
+//! that it was not measured. With `--json`, standard output is one JSON list.
 
 #[path = "../../../ledger/tests/apart/mod.rs"]
 mod apart;
