@@ -12,7 +12,7 @@ use ledger::key::SecretKey;
 
 /// Opens one account after the other, each with `wait`, until the node is gone: the names that were acknowledged,
 /// and whether one was under way at the end.
-pub fn write(
+pub(crate) fn write(
     address: SocketAddr,
     network: NetworkId,
     round: usize,
