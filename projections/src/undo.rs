@@ -48,7 +48,6 @@ macro_rules! tables {
         /// What stood at a place before it was changed; `None`: nothing did, as most often. What did is in a
         /// box, so that a note is small.
         #[derive(Debug)]
-        #[allow(dead_code)]
         pub(crate) enum Prior { $($table($key, Option<Box<$value>>),)* }
 
         /// A place in one of the maps of a `Cloud`.
@@ -75,7 +74,6 @@ macro_rules! tables {
 
         $(
             /// The table of this name.
-            #[allow(dead_code)]
             pub(crate) struct $table;
 
             impl Table for $table {

@@ -100,6 +100,8 @@ pub(crate) async fn metrics(State(app): State<App>) -> Response {
         ),
         ("form_ops_folded", cloud.position.ops),
         ("form_clock_seconds", cloud.position.hlc.ms() / 1000),
+        ("form_final_height", cloud.finality.height),
+        ("form_final_seconds", cloud.finality.time_ms / 1000),
         ("form_instances", cloud.instances.len() as u64),
         ("form_nodes", cloud.nodes.len() as u64),
         ("form_agents", cloud.agents.len() as u64),
